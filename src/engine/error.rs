@@ -92,5 +92,4 @@ macro_rules! error {
     };
 }
 
-#[allow(unused_imports)] // until the first user of each lands
 pub(crate) use {error, fail};

@@ -1,0 +1,3 @@
+//! The CPU backend: our own kernels over weights that stay where the checkpoint's mapping has them.
+
+pub mod kernels;

@@ -1,0 +1,189 @@
+//! The seam between the decoder and what computes: about twenty coarse operations on `[rows, cols]` activations.
+//!
+//! One thread owns a backend and everything made with it. An activation passed **by value** may be reused for the
+//! result: its sole owner overwrites it in place, a shared one is copied first. Every operation validates what its
+//! caller could get wrong in a checkpoint at load time, so that at run time only memory and the device can fail.
+
+pub mod cpu;
+
+use std::ops::Range;
+
+use super::error::Result;
+use super::model::spec::Activation;
+use super::weights;
+
+/// Positions a KV page holds. Attention folds the cache page by page, from position 0 on, so this is also the fixed
+/// block that makes a row's result independent of how its prompt was cut up.
+pub const PAGE_TOKENS: usize = 64;
+
+/// Index of a page within its layer group.
+pub type PageId = u32;
+
+/// Element type of the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvType {
+    /// Exact.
+    F32,
+    /// Half the bytes, 11 bits of precision.
+    F16,
+    /// Half the bytes, 8 bits of precision, the range of F32.
+    BF16,
+}
+
+impl KvType {
+    /// Bytes an element takes.
+    pub fn size(self) -> usize {
+        if self == KvType::F32 { 4 } else { 2 }
+    }
+}
+
+/// What a KV cache must hold. Layers are put in groups: those of a group keep the same positions (all of them, or
+/// a window), so they share one page table; a page holds [`PAGE_TOKENS`] positions of every layer of its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheLayout {
+    /// `(group, index within the group)` of each layer.
+    pub layers: Vec<(usize, usize)>,
+    /// Layers in each group.
+    pub groups: Vec<usize>,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Element type.
+    pub dtype: KvType,
+}
+
+impl CacheLayout {
+    /// Bytes of one page of `group`: keys and values of all its layers.
+    pub fn page_bytes(&self, group: usize) -> usize {
+        self.groups[group] * 2 * self.kv_heads * self.head_dim * PAGE_TOKENS * self.dtype.size()
+    }
+}
+
+/// A run of consecutive new tokens of one sequence inside a step's packed rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its rows in the step's activations.
+    pub rows: Range<usize>,
+    /// Position of its first row in the sequence.
+    pub start: usize,
+    /// Its page table in each group: entry `i` holds positions `i * PAGE_TOKENS ..`. Pages that every layer of the
+    /// group has slid past may be [`NO_PAGE`]. Covers all positions up to the segment's last.
+    pub pages: Vec<Vec<PageId>>,
+}
+
+/// Page-table entry of positions that no layer of the group looks at any more.
+pub const NO_PAGE: PageId = PageId::MAX;
+
+/// How one layer attends.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionParams {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Factor on `q·k`.
+    pub scale: f32,
+    /// A query at position `p` sees `p - window + 1 ..= p`.
+    pub window: Option<usize>,
+    /// `cap * tanh(score / cap)` on scaled scores.
+    pub softcap: Option<f32>,
+}
+
+/// A projection `y = x Wᵀ + bias`.
+pub struct Linear<B: Backend> {
+    /// `[outputs, inputs]`.
+    pub weight: B::Matrix,
+    /// `[outputs]`.
+    pub bias: Option<B::Vector>,
+}
+
+/// What computes, in words and numbers, for `gomlx_runtime_describe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// `cpu` or `mlx`.
+    pub name: &'static str,
+    /// The device: `AMD EPYC, avx512-vnni`, `NVIDIA H200`.
+    pub device: String,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
+/// The operations. Shapes are `[rows, cols]`, row-major; a row is one token of one sequence.
+pub trait Backend: Sized + 'static {
+    /// An activation; cloning shares it, dropping the last clone frees it.
+    type Act: Clone;
+    /// A weight matrix `[outputs, inputs]` in the backend's own layout.
+    type Matrix;
+    /// A vector of weights: a norm's scale, a bias.
+    type Vector;
+    /// Pages of keys and values for every layer.
+    type Cache;
+
+    /// What computes.
+    fn describe(&self) -> Description;
+
+    /// Takes a stored matrix into use. The CPU keeps the bytes where they are.
+    fn matrix(&self, stored: &weights::Matrix) -> Result<Self::Matrix>;
+    /// Takes a vector into use.
+    fn vector(&self, values: &[f32]) -> Result<Self::Vector>;
+
+    /// An empty cache. Pages get their memory when [`Backend::resize`] first covers them.
+    fn cache(&self, layout: &CacheLayout) -> Result<Self::Cache>;
+    /// Makes pages `0 .. pages` of `group` usable, and returns the memory of those beyond. Contents of kept pages
+    /// stay.
+    fn resize(&self, cache: &mut Self::Cache, group: usize, pages: usize) -> Result<()>;
+    /// Copies the keys and values of page `from` to page `to` of the same group.
+    fn copy_page(&self, cache: &mut Self::Cache, group: usize, from: PageId, to: PageId) -> Result<()>;
+
+    /// Rows `tokens` of `table`, times `scale`: `[tokens, cols]`.
+    fn embed(&self, table: &Self::Matrix, tokens: &[u32], scale: f32) -> Result<Self::Act>;
+    /// `x / sqrt(mean(x²) + eps) * weight`, row by row; `weight` holds any family's offset already.
+    fn rms_norm(&self, x: &Self::Act, weight: &Self::Vector, eps: f32) -> Result<Self::Act>;
+    /// The same input through several projections.
+    fn project<const N: usize>(&self, x: &Self::Act, to: [&Linear<Self>; N]) -> Result<[Self::Act; N]>;
+    /// `x Wᵀ` with a bare matrix: the head over the vocabulary.
+    fn logits(&self, x: &Self::Act, head: &Self::Matrix) -> Result<Self::Act>;
+    /// RMSNorm over each head's `norm.len()` columns.
+    fn head_norm(&self, x: Self::Act, weight: &Self::Vector, eps: f32) -> Result<Self::Act>;
+    /// Rotary position encoding, half-split form: columns `i` and `i + head_dim/2` of each head turn by
+    /// `position * inv_freq[i]`, and the result is multiplied by `factor`. `positions` has one entry a row.
+    fn rope(&self, x: Self::Act, positions: &[usize], rope: &Rope<Self>) -> Result<Self::Act>;
+    /// Writes `k` and `v` (`[rows, kv_heads * head_dim]`) into `cache` at the segments' positions, then softmax
+    /// attention of `q` (`[rows, heads * head_dim]`) over each row's own sequence: `[rows, heads * head_dim]`.
+    #[allow(clippy::too_many_arguments)]
+    fn attention(
+        &self,
+        q: Self::Act,
+        k: &Self::Act,
+        v: &Self::Act,
+        cache: &mut Self::Cache,
+        layer: usize,
+        segments: &[Segment],
+        params: &AttentionParams,
+    ) -> Result<Self::Act>;
+    /// `activation(gate) * up`.
+    fn gated(&self, gate: Self::Act, up: &Self::Act, activation: Activation) -> Result<Self::Act>;
+    /// `acc + y`.
+    fn add(&self, acc: Self::Act, y: &Self::Act) -> Result<Self::Act>;
+    /// `cap * tanh(x / cap)`.
+    fn softcap(&self, x: Self::Act, cap: f32) -> Result<Self::Act>;
+    /// The named rows, in that order.
+    fn select_rows(&self, x: &Self::Act, rows: &[usize]) -> Result<Self::Act>;
+    /// Copies the activation to the host, row-major, replacing what `out` held.
+    fn read(&self, x: &Self::Act, out: &mut Vec<f32>) -> Result<()>;
+    /// Brings host values in; for tests and training.
+    fn write(&self, rows: usize, cols: usize, values: &[f32]) -> Result<Self::Act>;
+}
+
+/// Frequencies of a rotary encoding, ready for a backend.
+pub struct Rope<B: Backend> {
+    /// `[head_dim / 2]` radians a position.
+    pub inv_freq: B::Vector,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Factor on cos and sin (YaRN), else 1.
+    pub factor: f32,
+}

@@ -1,0 +1,140 @@
+//! What this library holds, process-wide, and the limit it keeps.
+//!
+//! Every large holding (weights, KV pages, activation slots) is taken through [`reserve`] and given back when its
+//! [`Reservation`] drops, so `active` is the sum of what lives and a limit can refuse before the system does.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::error::{Result, fail};
+
+static ACTIVE: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+static CACHED: AtomicU64 = AtomicU64::new(0);
+static MAPPED: AtomicU64 = AtomicU64::new(0);
+static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
+static CACHE_LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
+static CLEAR_EPOCH: AtomicU64 = AtomicU64::new(0);
+
+/// The process's figures at one moment, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// In use: weights (mapped ones included), KV cache, activations.
+    pub active: u64,
+    /// The largest `active` since the start or the last [`reset_peak`].
+    pub peak: u64,
+    /// Kept for reuse by nobody in particular; [`clear_cache`] returns it to the system.
+    pub cached: u64,
+    /// The part of `active` that is file mappings, shared with every process that maps the same file.
+    pub mapped: u64,
+    /// What `active` may not exceed; `u64::MAX` is no limit.
+    pub limit: u64,
+    /// What `cached` may not exceed; `u64::MAX` is no limit.
+    pub cache_limit: u64,
+}
+
+/// What the holding is, which decides the counters it shows in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Memory of our own.
+    Owned,
+    /// A file mapping.
+    Mapped,
+}
+
+/// Bytes counted as active until this drops.
+#[derive(Debug)]
+pub struct Reservation {
+    bytes: u64,
+    kind: Kind,
+}
+
+/// Counts `bytes` as active, or refuses with [`Status::Memory`](super::error::Status::Memory) when they would pass
+/// the limit. `what` names the holding in the message.
+pub fn reserve(bytes: usize, kind: Kind, what: &str) -> Result<Reservation> {
+    let bytes = bytes as u64;
+    let mut active = ACTIVE.load(Relaxed);
+    loop {
+        let limit = LIMIT.load(Relaxed);
+        let Some(next) = active.checked_add(bytes).filter(|next| *next <= limit) else {
+            fail!(Memory, "{what}: {bytes} bytes on top of {active} in use pass the limit of {limit}")
+        };
+        match ACTIVE.compare_exchange_weak(active, next, Relaxed, Relaxed) {
+            Ok(_) => {
+                PEAK.fetch_max(next, Relaxed);
+                if kind == Kind::Mapped {
+                    MAPPED.fetch_add(bytes, Relaxed);
+                }
+                return Ok(Reservation { bytes, kind });
+            }
+            Err(seen) => active = seen,
+        }
+    }
+}
+
+impl Reservation {
+    /// The bytes counted.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        ACTIVE.fetch_sub(self.bytes, Relaxed);
+        if self.kind == Kind::Mapped {
+            MAPPED.fetch_sub(self.bytes, Relaxed);
+        }
+    }
+}
+
+/// The figures now.
+pub fn usage() -> Usage {
+    Usage {
+        active: ACTIVE.load(Relaxed),
+        peak: PEAK.load(Relaxed),
+        cached: CACHED.load(Relaxed),
+        mapped: MAPPED.load(Relaxed),
+        limit: LIMIT.load(Relaxed),
+        cache_limit: CACHE_LIMIT.load(Relaxed),
+    }
+}
+
+/// Sets the limit on `active`. What is already held stays; the next reservation is judged by the new limit.
+pub fn set_limit(bytes: u64) {
+    LIMIT.store(bytes, Relaxed);
+}
+
+/// Sets the limit on `cached`.
+pub fn set_cache_limit(bytes: u64) {
+    CACHE_LIMIT.store(bytes, Relaxed);
+}
+
+/// Starts `peak` again from what is active now.
+pub fn reset_peak() {
+    PEAK.store(ACTIVE.load(Relaxed), Relaxed);
+}
+
+/// Asks every pool to return what it keeps for reuse; each does so at its owner's next step.
+pub fn clear_cache() {
+    CLEAR_EPOCH.fetch_add(1, Relaxed);
+}
+
+/// Changes when [`clear_cache`] was called: a pool compares it with the value it saw last.
+pub fn clear_epoch() -> u64 {
+    CLEAR_EPOCH.load(Relaxed)
+}
+
+/// Moves `bytes` into the cached counter when they fit the cache limit; `false` means: return them to the system.
+pub fn keep_cached(bytes: usize) -> bool {
+    let bytes = bytes as u64;
+    let kept = CACHED.fetch_add(bytes, Relaxed) + bytes <= CACHE_LIMIT.load(Relaxed);
+    if !kept {
+        CACHED.fetch_sub(bytes, Relaxed);
+    }
+    kept
+}
+
+/// Takes `bytes` out of the cached counter: they are in use again, or went back to the system.
+pub fn leave_cached(bytes: usize) {
+    CACHED.fetch_sub(bytes as u64, Relaxed);
+}
