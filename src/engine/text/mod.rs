@@ -1,0 +1,20 @@
+//! Text in, tokens out, and back: tokenizer, streaming detokenizer, stop strings, chat templates.
+//!
+//! A leaf: nothing here knows of models, backends or threads. Every type is plain data that its owner may move
+//! between threads; a [`Tokenizer`] and a [`ChatTemplate`] may be used by many threads at once.
+
+mod chat_template;
+mod cleanup;
+mod config;
+mod detokenizer;
+mod message;
+mod pieces;
+mod python;
+mod stop;
+mod tokenizer;
+
+pub use chat_template::{ChatTemplate, RenderOptions};
+pub use detokenizer::Detokenizer;
+pub use message::Message;
+pub use stop::StopMatcher;
+pub use tokenizer::Tokenizer;
