@@ -134,4 +134,18 @@ impl DecoderSpec {
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
+
+    /// Numbers in all weights; a tied head counts once.
+    pub fn parameters(&self) -> u64 {
+        let (hidden, query, kv) = (self.hidden, self.heads * self.head_dim, self.kv_width());
+        let matrices = 2 * query * hidden + 2 * kv * hidden + 3 * self.intermediate * hidden;
+        let qkv_bias = if self.qkv_bias { query + 2 * kv } else { 0 };
+        let output_bias = if self.output_bias { hidden } else { 0 };
+        let mlp_bias = if self.mlp_bias { 2 * self.intermediate + hidden } else { 0 };
+        let head_norms = if self.qk_norm { 2 * self.head_dim } else { 0 };
+        let norms = if self.sandwich_norms { 4 * hidden } else { 2 * hidden };
+        let layer = matrices + qkv_bias + output_bias + mlp_bias + head_norms + norms;
+        let tables = self.vocab * hidden * if self.tied_head { 1 } else { 2 };
+        (layer * self.layers.len() + tables + hidden) as u64
+    }
 }

@@ -2,9 +2,18 @@
 //!
 //! A leaf: it knows files and layouts, not models or backends.
 
+mod affine;
 mod bytes;
+mod header;
+pub mod mapping;
+mod quantisation;
+mod safetensors;
 
+pub use affine::{dequantise, expect_finite, expect_shape, matrix};
 pub use bytes::Bytes;
+pub use mapping::WeightsMode;
+pub use quantisation::{QuantBlock, QuantParams};
+pub use safetensors::Checkpoint;
 
 use super::error::{Result, fail};
 
@@ -53,10 +62,15 @@ pub struct Tensor {
 
 /// Where tensors come from: one or several safetensors files, later GGUF.
 pub trait TensorSource {
-    /// The tensor of that name, or `None`.
-    fn get(&self, name: &str) -> Option<Tensor>;
+    /// The tensor of that name, or `None` where there is none. `Unsupported` where its element type is not a
+    /// [`DType`].
+    fn get(&self, name: &str) -> Result<Option<Tensor>>;
+    /// Whether a tensor of that name is there, of whatever element type.
+    fn contains(&self, name: &str) -> bool;
     /// Every name, in no particular order.
     fn names(&self) -> Vec<&str>;
+    /// The name with the file that holds it in front, for messages.
+    fn place(&self, name: &str) -> String;
 }
 
 /// A weight matrix `[rows, cols]` = `[outputs, inputs]` as stored.
