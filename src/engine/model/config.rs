@@ -192,9 +192,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The element type that the weights were saved in (`dtype`, before that `torch_dtype`), where it is said.
+    /// The element type that the weights were saved in (`dtype`, before that `torch_dtype`), where it is said. The
+    /// outer config's word comes first: it decides how transformers loads the whole.
     pub fn dtype(&self) -> Option<DType> {
-        let name = self.shared("dtype").or_else(|| self.shared("torch_dtype"))?.as_str()?;
+        let said =
+            |map: &'a Map<String, Value>| ["dtype", "torch_dtype"].iter().find_map(|key| map.get(*key)?.as_str());
+        let name = self.outer.and_then(said).or_else(|| said(self.map))?;
         match name.trim_start_matches("torch.") {
             "float32" => Some(DType::F32),
             "float16" => Some(DType::F16),

@@ -1,15 +1,12 @@
 //! `gemma3_text`, and the text part of `gemma3`: windows on most layers, two RoPEs, norms everywhere.
 
-use half::{bf16, f16};
-
 use super::super::config::{MAX_LAYERS, Section};
 use super::super::spec::{Activation, LayerSpec};
 use super::layer_types::{self, LayerType};
 use super::names::SANDWICH;
 use super::shared::{self, Defaults};
-use super::{Reading, rope_keys};
+use super::{Reading, gemma2, rope_keys};
 use crate::engine::error::{Result, error};
-use crate::engine::weights::DType;
 
 /// transformers' `Gemma3TextConfig`. The published multimodal configs leave most of it out.
 const DEFAULTS: Defaults = Defaults {
@@ -37,9 +34,6 @@ pub fn read_multimodal(config: &Section) -> Result<Reading> {
 
 pub fn read(config: &Section) -> Result<Reading> {
     let mut spec = shared::decoder(config, &DEFAULTS)?;
-    if config.flag("use_bidirectional_attention")?.unwrap_or(false) {
-        return Err(config.unsupported("use_bidirectional_attention"));
-    }
     let parameters = config.object("rope_parameters")?;
     let of_type = |key| parameters.as_ref().map_or(Ok(None), |all| all.object(key));
     // Before `rope_parameters` the scaling belonged to the global layers only.
@@ -53,37 +47,16 @@ pub fn read(config: &Section) -> Result<Reading> {
         rope_keys::read(of_type("sliding_attention")?, local_theta.unwrap_or(10_000.0), &mut spec.context)?,
     ];
     let window = layer_types::window(config, 4096)?;
-    let pattern = match config.count("sliding_window_pattern", MAX_LAYERS)? {
-        Some(pattern) => pattern,
-        None => config.count("_sliding_window_pattern", MAX_LAYERS)?.unwrap_or(6),
-    };
+    let pattern = config.count("sliding_window_pattern", MAX_LAYERS)?.unwrap_or(6);
     let default = |layer| if (layer + 1) % pattern == 0 { LayerType::Full } else { LayerType::Sliding };
     let types = layer_types::layer_types(config, spec.layers.len(), default)?;
     for (layer, kind) in spec.layers.iter_mut().zip(types) {
         let rope = if kind == LayerType::Full { GLOBAL } else { LOCAL };
         *layer = LayerSpec { window: layer_types::window_of(config, kind, window)?, rope };
     }
-    let attention_bias = config.flag("attention_bias")?.unwrap_or(false);
-    spec.qkv_bias = attention_bias;
-    spec.output_bias = attention_bias;
+    gemma2::set_gemma(config, &mut spec)?;
     spec.qk_norm = true;
-    spec.sandwich_norms = true;
-    spec.norm.offset = 1.0;
-    spec.embed_scale = embed_scale(spec.hidden, config.dtype());
-    spec.attention_scale = (config.positive("query_pre_attn_scalar")?.unwrap_or(256.0) as f32).sqrt().recip();
-    spec.attention_softcap = config.positive("attn_logit_softcapping")?.map(|cap| cap as f32);
-    spec.logit_softcap = config.positive("final_logit_softcapping")?.map(|cap| cap as f32);
+    spec.attention_softcap = gemma2::soft_cap(config, "attn_logit_softcapping", None)?;
+    spec.logit_softcap = gemma2::soft_cap(config, "final_logit_softcapping", None)?;
     Ok(Reading { spec, names: &SANDWICH })
-}
-
-/// `sqrt(hidden)`, rounded to the element type that the model was saved in: transformers casts the factor to the
-/// embedding's type, and so the published bf16 models were trained (mlx-lm rounds to bf16 whatever the type). A
-/// float32 model keeps all digits. Where nothing is said, the type is taken to be bf16.
-fn embed_scale(hidden: usize, dtype: Option<DType>) -> f32 {
-    let scale = (hidden as f64).sqrt() as f32;
-    match dtype {
-        Some(DType::F32) => scale,
-        Some(DType::F16) => f16::from_f32(scale).to_f32(),
-        _ => bf16::from_f32(scale).to_f32(),
-    }
 }

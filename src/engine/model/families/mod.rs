@@ -1,5 +1,6 @@
 //! The families: each turns a config into a [`DecoderSpec`] and says how its tensors are called.
 
+mod gemma2;
 mod gemma3;
 mod layer_types;
 mod llama;
@@ -34,6 +35,7 @@ const FAMILIES: &[(&str, Reader)] = &[
     ("mistral", mistral::read),
     ("qwen2", qwen2::read),
     ("qwen3", qwen3::read),
+    ("gemma2", gemma2::read),
     ("gemma3_text", gemma3::read),
     ("gemma3", gemma3::read_multimodal),
 ];
