@@ -1,6 +1,17 @@
 //! The CPU's inner loops. Algorithms are written once over a vector trait; a file per instruction set supplies the
 //! vectors and the few loops that must be written by hand. `naive.rs` is only the tests' oracle.
 
+pub mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub mod lanes;
+#[cfg(test)]
+pub mod naive;
+mod portable;
+pub mod product;
+pub mod table;
+pub mod unpack;
+
 use crate::engine::error::{Result, fail};
 
 /// Which kernels run. Chosen once per backend from what the processor has; `GOMLX_ISA` forces another.
