@@ -5,6 +5,7 @@ pub mod control;
 pub mod error;
 pub mod memory;
 pub mod model;
+pub mod sampling;
 pub mod text;
 pub mod weights;
 

@@ -73,10 +73,7 @@ impl Detokenizer {
         let bytes = pieces.bytes(id);
         match pieces.kind(id) {
             Kind::Missing => {}
-            Kind::Byte => {
-                self.pending.extend_from_slice(bytes);
-                return;
-            }
+            Kind::Byte => self.pending.extend_from_slice(bytes),
             Kind::Text if pieces.rules.byte_level && self.pending.is_empty() => self.emit_bytes(bytes, out),
             Kind::Text | Kind::Bytes if pieces.rules.byte_level => {
                 self.pending.extend_from_slice(bytes);
