@@ -19,7 +19,7 @@ transformers.logging.disable_progress_bar()
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-LAST = 8  # positions whose logits are stored
+LAST = 8  # positions whose logits are stored, unless a script says otherwise
 GREEDY = 16  # tokens of greedy continuation
 
 PROMPTS = [
@@ -31,7 +31,7 @@ PROMPTS = [
 
 
 def randomise(model, seed, scale=0.25, embed=0.5, norm=0.3, bias=0.3):
-    """Random weights in which everything matters: matrices of std `scale`, norms spread around their identity, biases far from zero.
+    """Random weights in which everything matters: matrices of std `scale` (a number or a function of the name), norms spread around their identity, biases far from zero.
 
     Gemma's norms are stored as w - 1, which transformers shows by initialising them with zeros.
     """
@@ -45,7 +45,7 @@ def randomise(model, seed, scale=0.25, embed=0.5, norm=0.3, bias=0.3):
         elif "embed_tokens" in name:
             p.copy_(embed * noise)
         else:
-            p.copy_(scale * noise)
+            p.copy_((scale(name) if callable(scale) else scale) * noise)
 
 
 def load(folder, dtype=torch.float32):
@@ -66,7 +66,7 @@ def relative_error(a, b):
     return float((a - b).norm() / b.norm())
 
 
-def compute(model, ids):
+def compute(model, ids, last=LAST):
     """ids, last logits, arg-max at every position, greedy continuation without any stop; and how clear the choices are.
 
     `margin` is the smallest gap between the two largest logits at any arg-max here, in units of that row's standard deviation.
@@ -84,7 +84,7 @@ def compute(model, ids):
         margin = min(margin, float((top[0] - top[1]) / row.std()))
     return {
         "ids": np.array(ids, np.int32),
-        "logits": logits[-LAST:].float().numpy().copy(),
+        "logits": logits[-last:].float().numpy().copy(),
         "argmax": logits.argmax(-1).numpy().astype(np.int32),
         "greedy": np.array(sequence[len(ids):], np.int32),
     }, margin
