@@ -101,13 +101,12 @@ fn paths(path: &Path) -> Result<(PathBuf, PathBuf)> {
 
 fn read(folder: &Path, contents: Contents, open: impl FnOnce() -> Result<Checkpoint>) -> Result<LoadedModel> {
     let config = Config::read(folder)?;
-    let Reading { mut spec, names } = families::read(&config)?;
-    let block = config.quantisation()?;
+    // Whatever the small files alone show is said before a large one is opened.
+    families::read(&config)?;
+    config.quantisation()?;
     let (eos, bos) = config::special_ids(folder, &config)?;
     let source = open()?;
-    let finder = Finder { source: &source, block: block.as_ref(), contents };
-    let tensors = finder.decoder(&spec, names)?;
-    spec.tied_head = tensors.head.is_none();
+    let (spec, tensors) = assemble(&config, &source, contents)?;
     let summary = ModelSummary {
         name: name_of(folder),
         dir: folder.to_owned(),
@@ -130,16 +129,32 @@ fn read(folder: &Path, contents: Contents, open: impl FnOnce() -> Result<Checkpo
     Ok(LoadedModel { spec, tensors, summary })
 }
 
+/// The decoder that `config` describes with its tensors from `source`, their names, dtypes and shapes checked; with
+/// [`Contents::Skip`] norms and biases stay empty.
+pub fn assemble(
+    config: &Config,
+    source: &dyn TensorSource,
+    contents: Contents,
+) -> Result<(DecoderSpec, DecoderTensors)> {
+    let Reading { mut spec, names } = families::read(config)?;
+    let block = config.quantisation()?;
+    let tensors = Finder { source, block: block.as_ref(), contents }.decoder(&spec, names)?;
+    spec.tied_head = tensors.head.is_none();
+    Ok((spec, tensors))
+}
+
 /// Whether values are read, or only names, dtypes and shapes looked at.
-#[derive(Clone, Copy)]
-enum Contents<'a> {
+#[derive(Clone, Copy, Debug)]
+pub enum Contents<'a> {
+    /// Norms and biases become numbers, scales are looked through for NaN; the control can stop it.
     Read(Option<&'a Control>),
+    /// No byte of any tensor is touched.
     Skip,
 }
 
 /// Fetches tensors by role and checks them.
 struct Finder<'a> {
-    source: &'a Checkpoint,
+    source: &'a dyn TensorSource,
     block: Option<&'a QuantBlock>,
     contents: Contents<'a>,
 }

@@ -2,6 +2,7 @@
 //! folder becomes one (`load`).
 
 pub mod config;
+pub mod discover;
 pub mod families;
 pub mod load;
 pub mod rope;

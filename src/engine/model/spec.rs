@@ -35,7 +35,7 @@ pub struct DecoderSpec {
     pub sandwich_norms: bool,
     /// Gate activation.
     pub activation: Activation,
-    /// Factor on embeddings as they enter the residual stream; Gemma: `sqrt(hidden)` rounded to bf16.
+    /// Factor on embeddings as they enter the residual stream; Gemma: `sqrt(hidden)` rounded to the type it was saved in.
     pub embed_scale: f32,
     /// Factor on `q·k` before the softmax, usually `1/sqrt(head_dim)`.
     pub attention_scale: f32,
