@@ -2,15 +2,21 @@
 //! vectors and the few loops that must be written by hand. `naive.rs` is only the tests' oracle.
 
 pub mod activations;
+pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod elementwise;
 pub mod lanes;
+pub mod math;
 #[cfg(test)]
 pub mod naive;
+pub mod norm;
 mod portable;
 pub mod product;
+pub mod rope;
 pub mod table;
 pub mod unpack;
+pub mod vector;
 
 use crate::engine::error::{Result, fail};
 
