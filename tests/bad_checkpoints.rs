@@ -113,7 +113,7 @@ mod paths {
         use std::os::unix::fs::PermissionsExt;
         let folder = Tiny::llama().write();
         let path = folder.file("model.safetensors");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
         if std::fs::File::open(&path).is_ok() {
             println!("skipped: this user may read everything");
             return;

@@ -88,7 +88,7 @@ fn affine(
         let place = source.place(&weight.name);
         fail!(Format, "{place}: shape {:?} does not hold {cols} inputs of 2, 3, 4, 5, 6 or 8 bits", weight.shape)
     }
-    let group = if groups > 0 && cols % groups == 0 { cols / groups } else { 0 };
+    let group = if groups > 0 && cols.is_multiple_of(groups) { cols / groups } else { 0 };
     if !matches!(group, 32 | 64 | 128) {
         let place = source.place(&scales.name);
         fail!(Format, "{place}: shape {:?} does not split {cols} inputs in groups of 32, 64 or 128", scales.shape)
