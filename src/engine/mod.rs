@@ -1,13 +1,24 @@
 //! The safe engine that the C ABI, the tests and Rust programs share.
 
 pub mod backend;
+pub mod classify;
 pub mod control;
 pub mod error;
+pub mod generation;
+pub mod language_model;
 pub mod memory;
 pub mod model;
+pub mod options;
+pub mod request;
+pub mod runtime;
 pub mod sampling;
+mod scheduler;
 pub mod text;
 pub mod weights;
 
 pub use control::Control;
 pub use error::{Error, Result, Status};
+pub use generation::{Generation, Step};
+pub use language_model::{Model, ModelInfo};
+pub use options::{BackendChoice, ModelOptions, Precision, WeightsMode};
+pub use request::{Chat, Chunk, Metrics, Prompt, Request, StopReason, TokenInfo};

@@ -2,6 +2,7 @@
 
 use super::backend::KvType;
 use super::control::Control;
+pub use super::weights::WeightsMode;
 
 /// What computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,16 +14,6 @@ pub enum BackendChoice {
     Cpu,
     /// MLX: Metal, CUDA or its CPU device, in builds with the `mlx` feature.
     Mlx,
-}
-
-/// How weights reach memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WeightsMode {
-    /// Mapped from the files and used in place; processes that load the same files share them.
-    #[default]
-    Mapped,
-    /// Read into memory of our own: immune to later changes of the files.
-    Read,
 }
 
 /// How the CPU multiplies.
@@ -57,6 +48,9 @@ pub struct ModelOptions {
     /// Bytes the KV cache may take; `None`: enough for `max_sequences` contexts, at most a quarter of the machine's
     /// memory, at least one context.
     pub kv_budget: Option<u64>,
+    /// Bytes of the KV cache that finished requests leave for later ones with the same beginning; `None`: one full
+    /// context; 0: none.
+    pub prefix_budget: Option<u64>,
     /// Most prompt tokens computed in one step; `None`: 512. Never changes an answer, only who waits for whom.
     pub prefill_chunk: Option<usize>,
     /// Progress of loading (bytes), and a way to stop it.

@@ -24,8 +24,8 @@ pub struct Chat {
     pub messages: Vec<Message>,
     /// More template variables as one JSON object (`tools`, `enable_thinking`, …), or `None`.
     pub variables: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Ends the rendering before the assistant's turn instead of opening one.
-    pub no_generation_prompt: bool,
+    /// Leaves the last message open, so that the answer continues it, instead of opening the assistant's turn.
+    pub continue_final: bool,
 }
 
 /// One request for text.

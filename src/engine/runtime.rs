@@ -1,5 +1,8 @@
 //! What can compute here.
 
+use super::backend::cpu::kernels::Isa;
+use super::backend::cpu::{processor, team};
+use super::error::Result;
 
 /// The process's view of the machine and the build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,4 +17,26 @@ pub struct RuntimeInfo {
     pub threads: usize,
     /// Bytes of main memory.
     pub memory: u64,
+}
+
+/// What this process can compute on. `Argument` or `Unsupported` where `GOMLX_ISA` names what is not there.
+pub fn describe() -> Result<RuntimeInfo> {
+    let isa = Isa::choose(std::env::var("GOMLX_ISA").ok().as_deref())?;
+    Ok(RuntimeInfo {
+        backends: vec!["cpu"],
+        device: processor::name(),
+        isa: isa.name(),
+        threads: team::default_threads(),
+        memory: main_memory(),
+    })
+}
+
+/// Bytes of main memory.
+pub fn main_memory() -> u64 {
+    // /proc instead of sysconf: unsafe code stays in three places, and this is none of them.
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    // Elsewhere (macOS, a container without /proc): a figure that only sizes defaults.
+    kib.map_or(8 << 30, |kib| kib * 1024)
 }

@@ -2,6 +2,7 @@
 //! folder becomes one (`load`).
 
 pub mod config;
+pub mod decoder;
 pub mod discover;
 pub mod families;
 pub mod load;

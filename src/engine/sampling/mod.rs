@@ -109,6 +109,14 @@ impl Sampling {
     }
 }
 
+/// `ln Σ e^logit`: a logit minus it is the token's log-probability. NaN where a logit is NaN.
+pub fn log_sum_exp(logits: &[f32]) -> f32 {
+    match vector::argmax(logits) {
+        Some((_, largest)) => (f64::from(largest) + vector::sum_exp(logits, largest).ln()) as f32,
+        None => f32::NAN,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

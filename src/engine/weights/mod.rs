@@ -41,6 +41,16 @@ impl DType {
             DType::U8 => 1,
         }
     }
+    /// Its usual short name.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::BF16 => "bf16",
+            DType::U32 => "u32",
+            DType::U8 => "u8",
+        }
+    }
     /// Whether the elements are real numbers that need no dequantisation.
     pub fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F16 | DType::BF16)

@@ -10,7 +10,7 @@ mod cache;
 pub mod kernels;
 pub mod matrix;
 mod pack;
-mod processor;
+pub mod processor;
 pub mod project;
 mod rotations;
 mod rows;

@@ -1,0 +1,252 @@
+//! A loaded model: what every caller in the process shares.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::backend::cpu::{Cpu, CpuOptions};
+use super::backend::{Backend, Description, KvType};
+use super::error::{Result, fail};
+use super::generation::Generation;
+use super::model::decoder::Decoder;
+use super::model::load::{self, LoadOptions, LoadedModel};
+use super::options::{BackendChoice, ModelOptions, Precision};
+use super::request::{Chat, Prompt, Request};
+use super::sampling::Sampler;
+use super::scheduler::{Channel, Generating, Goal, Limits, Scheduler, Submission};
+use super::text::{ChatTemplate, Detokenizer, RenderOptions, StopMatcher, Tokenizer};
+use super::{memory, runtime};
+
+/// What a model is, for people and for choosing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelInfo {
+    /// The folder's name (or the repository's in a Hugging Face cache).
+    pub name: String,
+    /// Where it was loaded from.
+    pub path: PathBuf,
+    /// `architectures[0]` of its config.
+    pub architecture: String,
+    /// `model_type`.
+    pub family: String,
+    /// Weights, embeddings counted once, quantised ones as what they stand for.
+    pub parameters: u64,
+    /// Decoder layers.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Rows of the embedding table.
+    pub vocabulary: usize,
+    /// Positions it was made for.
+    pub context: usize,
+    /// Positions a sequence may take here.
+    pub context_length: usize,
+    /// Bits of most quantised weights; 0 where none are.
+    pub quantisation_bits: u32,
+    /// Weights that share a scale; 0 where none are quantised.
+    pub quantisation_group: u32,
+    /// `affine`, or empty.
+    pub quantisation_mode: String,
+    /// Element type of the unquantised weights: `bf16`, `f16`, `f32`.
+    pub dtype: String,
+    /// Size of the weight files.
+    pub bytes_on_disk: u64,
+    /// Whether `render_chat` and chat prompts work.
+    pub has_chat_template: bool,
+    /// What computes it.
+    pub device: Option<Description>,
+}
+
+/// A model that generates. Clones share it; the last one's drop ends its generations and joins its threads.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    scheduler: Scheduler,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    info: ModelInfo,
+    end_tokens: Vec<u32>,
+}
+
+/// The longest context taken without being asked for.
+const DEFAULT_CONTEXT: usize = 8192;
+
+impl Model {
+    /// Loads the model in folder `path`. Blocks until it can generate; `options.control` reports progress and cancels.
+    pub fn load(path: &Path, options: &ModelOptions) -> Result<Model> {
+        if options.backend == BackendChoice::Mlx {
+            fail!(Unsupported, "this build has no mlx backend")
+        }
+        let control = options.control.clone().unwrap_or_default();
+        let loaded = load::load(path, &LoadOptions { weights: options.weights, control: Some(control.clone()) })?;
+        let tokenizer = Tokenizer::from_dir(&loaded.summary.dir)?;
+        let template = ChatTemplate::from_dir(&loaded.summary.dir, &tokenizer)?;
+        control.check()?;
+        let limits = limits(&loaded, options)?;
+        let mut info = describe(&loaded, template.exists(), limits.context);
+        let end_tokens = loaded.summary.eos.clone();
+        let cpu = CpuOptions { threads: options.threads, exact: options.precision == Precision::Exact, isa: None };
+        let (describe, description) = std::sync::mpsc::channel();
+        let scheduler = Scheduler::start(limits, move || {
+            let backend = Cpu::new(cpu)?;
+            let _ = describe.send(backend.describe());
+            let decoder = Decoder::new(&backend, loaded.spec, &loaded.tensors, &control)?;
+            Ok((backend, decoder))
+        })?;
+        info.device = description.recv().ok();
+        Ok(Model(Arc::new(Inner { scheduler, tokenizer, template, info, end_tokens })))
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &ModelInfo {
+        &self.0.info
+    }
+
+    /// Text to token ids; `add_special` adds what the tokenizer puts around a text (BOS).
+    pub fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        self.0.tokenizer.encode(text, add_special)
+    }
+
+    /// Token ids to text; `skip_special` leaves special tokens out.
+    pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        let vocab = self.0.info.vocabulary;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+            fail!(Argument, "token {id} is outside the model's vocabulary of {vocab}")
+        }
+        Ok(self.0.tokenizer.decode(ids, skip_special))
+    }
+
+    /// The prompt that the model's chat template makes of a conversation.
+    pub fn render_chat(&self, chat: &Chat) -> Result<String> {
+        let options = RenderOptions {
+            add_generation_prompt: !chat.continue_final,
+            continue_final_message: chat.continue_final,
+            variables: chat.variables.as_ref(),
+            ..RenderOptions::default()
+        };
+        self.0.template.render(&chat.messages, &options)
+    }
+
+    /// Starts an answer. Everything wrong with the request itself is said here.
+    pub fn generate(&self, request: Request) -> Result<Generation> {
+        let asked = Instant::now();
+        let inner = &self.0;
+        inner.scheduler.check_fork()?;
+        let prompt = self.prompt_tokens(&request.prompt)?;
+        let context = inner.info.context_length;
+        let room = context.saturating_sub(prompt.len());
+        if room == 0 {
+            fail!(ContextFull, "the prompt's {} tokens leave no room in the context of {context}", prompt.len())
+        }
+        if request.max_tokens == Some(0) {
+            fail!(Argument, "max_tokens is 0")
+        }
+        let stops = StopMatcher::new(&request.stop)?;
+        let vocab = inner.info.vocabulary;
+        if let Some(id) = request.stop_tokens.iter().find(|id| **id as usize >= vocab) {
+            fail!(Argument, "stop_tokens: {id} is outside the vocabulary of {vocab}")
+        }
+        request.sampling.validate(vocab)?;
+        let deadline = match request.deadline {
+            Some(within) => asked.checked_add(within),
+            None => None,
+        };
+        let max_tokens = request.max_tokens.unwrap_or(usize::MAX).min(room);
+        let channel = Channel::new();
+        let skip_special = !request.special_in_text;
+        let detokenizer = Detokenizer::after_prompt(&inner.tokenizer, &prompt, skip_special);
+        let echo = request.echo.then(|| inner.tokenizer.decode(&prompt, skip_special));
+        let report_tokens = request.sampling.logprobs > 0;
+        let generating = Generating {
+            sampler: Sampler::new(&request.sampling, &prompt, vocab)?,
+            max_tokens,
+            until_full: request.max_tokens.is_none_or(|most| most > room),
+            end_tokens: if request.ignore_end { Vec::new() } else { inner.end_tokens.clone() },
+            stop_tokens: request.stop_tokens,
+        };
+        let submission = Submission {
+            prompt,
+            goal: Goal::Generate(Box::new(generating)),
+            deadline,
+            priority: request.priority,
+            keep_prefix: true,
+            control: request.control,
+            channel: channel.clone(),
+            asked,
+        };
+        inner.scheduler.submit(submission)?;
+        Ok(Generation::new(channel, detokenizer, stops, echo, report_tokens))
+    }
+
+    /// Hands a request of any kind to the scheduler.
+    pub(super) fn submit(&self, submission: Submission) -> Result<()> {
+        self.0.scheduler.submit(submission)
+    }
+
+    /// The prompt as token ids, at least one, each in the vocabulary.
+    pub(super) fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        let tokens = match prompt {
+            Prompt::Text(text) => self.tokenize(text, true)?,
+            Prompt::Tokens(tokens) => tokens.clone(),
+            Prompt::Chat(chat) => self.tokenize(&self.render_chat(chat)?, false)?,
+        };
+        let vocab = self.0.info.vocabulary;
+        if tokens.is_empty() {
+            fail!(Argument, "the prompt is empty and the tokenizer adds nothing to it")
+        }
+        if let Some(id) = tokens.iter().find(|id| **id as usize >= vocab) {
+            fail!(Argument, "prompt: token {id} is outside the model's vocabulary of {vocab}")
+        }
+        Ok(tokens)
+    }
+}
+
+/// What the scheduler keeps to, from the options and the model.
+fn limits(loaded: &LoadedModel, options: &ModelOptions) -> Result<Limits> {
+    let context = options.context_length.unwrap_or(loaded.spec.context.min(DEFAULT_CONTEXT));
+    if context == 0 || context > loaded.spec.context {
+        fail!(Argument, "context_length {context} is not within 1 and the model's {}", loaded.spec.context)
+    }
+    let at_least_one = |name: &str, value: Option<usize>, default: usize| match value {
+        Some(0) => fail!(Argument, "{name} is 0"),
+        value => Ok(value.unwrap_or(default)),
+    };
+    let exact = options.precision == Precision::Exact;
+    Ok(Limits {
+        context,
+        sequences: at_least_one("max_sequences", options.max_sequences, 32)?,
+        queue: at_least_one("max_queue", options.max_queue, 1024)?,
+        chunk: at_least_one("prefill_chunk", options.prefill_chunk, 512)?.min(4096),
+        kv_type: options.kv_type.unwrap_or(if exact { KvType::F32 } else { KvType::F16 }),
+        prefix_budget: options.prefix_budget,
+        kv_budget: options.kv_budget.unwrap_or_else(|| {
+            let limit = memory::usage().limit;
+            (runtime::main_memory() / 4).min(limit)
+        }),
+    })
+}
+
+/// The model's card.
+fn describe(loaded: &LoadedModel, has_chat_template: bool, context_length: usize) -> ModelInfo {
+    let (spec, summary) = (&loaded.spec, &loaded.summary);
+    let quantisation = summary.quantisation.as_ref();
+    ModelInfo {
+        name: summary.name.clone(),
+        path: summary.dir.clone(),
+        architecture: spec.architecture.clone(),
+        family: spec.family.to_string(),
+        parameters: summary.parameters,
+        layers: spec.layers.len(),
+        hidden: spec.hidden,
+        vocabulary: spec.vocab,
+        context: spec.context,
+        context_length,
+        quantisation_bits: quantisation.map_or(0, |q| q.bits),
+        quantisation_group: quantisation.map_or(0, |q| q.group as u32),
+        quantisation_mode: quantisation.map_or(String::new(), |q| q.mode.to_string()),
+        dtype: summary.dtype.name().to_string(),
+        bytes_on_disk: summary.bytes_on_disk,
+        has_chat_template,
+        device: None,
+    }
+}

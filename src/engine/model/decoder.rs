@@ -1,0 +1,204 @@
+//! The forward pass of every family, written once over [`Backend`].
+
+use super::rope;
+use super::spec::{Activation, DecoderSpec};
+use super::tensors::{DecoderTensors, LayerTensors, LinearTensors};
+use crate::engine::backend::{AttentionParams, Backend, CacheLayout, KvType, Linear, Rope, Segment};
+use crate::engine::control::Control;
+use crate::engine::error::Result;
+
+/// A decoder whose weights a backend has taken into use.
+pub struct Decoder<B: Backend> {
+    spec: DecoderSpec,
+    embed: B::Matrix,
+    head: Option<B::Matrix>,
+    norm: B::Vector,
+    ropes: Vec<Rope<B>>,
+    layers: Vec<Layer<B>>,
+}
+
+/// One layer, ready to run.
+struct Layer<B: Backend> {
+    attention_norm: B::Vector,
+    q: Linear<B>,
+    k: Linear<B>,
+    v: Linear<B>,
+    q_norm: Option<B::Vector>,
+    k_norm: Option<B::Vector>,
+    o: Linear<B>,
+    post_attention_norm: Option<B::Vector>,
+    mlp_norm: B::Vector,
+    gate: Linear<B>,
+    up: Linear<B>,
+    down: Linear<B>,
+    post_mlp_norm: Option<B::Vector>,
+    attention: AttentionParams,
+    rope: usize,
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Hands every weight to `backend`. `control` sees the layers go by and can stop it.
+    pub fn new(backend: &B, spec: DecoderSpec, tensors: &DecoderTensors, control: &Control) -> Result<Self> {
+        let vector = |values: &[f32]| backend.vector(values);
+        let optional = |values: &Option<Vec<f32>>| values.as_deref().map(vector).transpose();
+        let linear = |stored: &LinearTensors| -> Result<Linear<B>> {
+            Ok(Linear { weight: backend.matrix(&stored.weight)?, bias: optional(&stored.bias)? })
+        };
+        let layer = |(index, stored): (usize, &LayerTensors)| -> Result<Layer<B>> {
+            control.check()?;
+            let choices = spec.layers[index];
+            Ok(Layer {
+                attention_norm: vector(&stored.attention_norm)?,
+                q: linear(&stored.q)?,
+                k: linear(&stored.k)?,
+                v: linear(&stored.v)?,
+                q_norm: optional(&stored.q_norm)?,
+                k_norm: optional(&stored.k_norm)?,
+                o: linear(&stored.o)?,
+                post_attention_norm: optional(&stored.post_attention_norm)?,
+                mlp_norm: vector(&stored.mlp_norm)?,
+                gate: linear(&stored.gate)?,
+                up: linear(&stored.up)?,
+                down: linear(&stored.down)?,
+                post_mlp_norm: optional(&stored.post_mlp_norm)?,
+                attention: AttentionParams {
+                    heads: spec.heads,
+                    kv_heads: spec.kv_heads,
+                    head_dim: spec.head_dim,
+                    scale: spec.attention_scale,
+                    window: choices.window,
+                    softcap: spec.attention_softcap,
+                },
+                rope: choices.rope,
+            })
+        };
+        let ropes = spec.ropes.iter().map(|rope| {
+            let table = rope::table(rope, spec.head_dim);
+            Ok(Rope { inv_freq: backend.vector(&table.inv_freq)?, head_dim: spec.head_dim, factor: table.factor })
+        });
+        Ok(Self {
+            embed: backend.matrix(&tensors.embed)?,
+            head: tensors.head.as_ref().map(|head| backend.matrix(head)).transpose()?,
+            norm: vector(&tensors.norm)?,
+            ropes: ropes.collect::<Result<_>>()?,
+            layers: tensors.layers.iter().enumerate().map(layer).collect::<Result<_>>()?,
+            spec,
+        })
+    }
+
+    /// What it is.
+    pub fn spec(&self) -> &DecoderSpec {
+        &self.spec
+    }
+
+    /// One step: `tokens` are the packed rows that `segments` cut into sequences. Keys and values go into `cache`;
+    /// the result is the hidden state of the rows named in `wanted`, `[wanted, hidden]`, final norm applied, or
+    /// `None` where no row is wanted. `between_layers` can stop it; the cache then holds part of the step's positions,
+    /// which a repeated step overwrites.
+    pub fn forward(
+        &self,
+        backend: &B,
+        cache: &mut B::Cache,
+        tokens: &[u32],
+        segments: &[Segment],
+        wanted: &[usize],
+        between_layers: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<B::Act>> {
+        let eps = self.spec.norm.eps;
+        let positions: Vec<usize> = segments.iter().flat_map(|s| s.start..s.start + s.rows.len()).collect();
+        let mut x = backend.embed(&self.embed, tokens, self.spec.embed_scale)?;
+        let last = self.layers.len() - 1;
+        for (index, layer) in self.layers.iter().enumerate() {
+            between_layers()?;
+            let normed = backend.rms_norm(&x, &layer.attention_norm, eps)?;
+            let mut attended = self.attend(backend, cache, index, layer, &normed, &positions, segments)?;
+            drop(normed);
+            if index == last {
+                // The cache is complete: what follows concerns only the rows whose outcome somebody reads.
+                if wanted.is_empty() {
+                    return Ok(None);
+                }
+                if wanted.len() < tokens.len() {
+                    attended = backend.select_rows(&attended, wanted)?;
+                    x = backend.select_rows(&x, wanted)?;
+                }
+            }
+            let [mut y] = backend.project(&attended, [&layer.o])?;
+            drop(attended);
+            if let Some(norm) = &layer.post_attention_norm {
+                y = backend.rms_norm(&y, norm, eps)?;
+            }
+            x = backend.add(x, &y)?;
+            drop(y);
+            let normed = backend.rms_norm(&x, &layer.mlp_norm, eps)?;
+            let mut y = mlp(backend, layer, &normed, self.spec.activation)?;
+            drop(normed);
+            if let Some(norm) = &layer.post_mlp_norm {
+                y = backend.rms_norm(&y, norm, eps)?;
+            }
+            x = backend.add(x, &y)?;
+        }
+        Ok(Some(backend.rms_norm(&x, &self.norm, eps)?))
+    }
+
+    /// Attention of one layer on normed input: project, norm and turn q and k, attend over the cache.
+    #[allow(clippy::too_many_arguments)]
+    fn attend(
+        &self,
+        backend: &B,
+        cache: &mut B::Cache,
+        index: usize,
+        layer: &Layer<B>,
+        normed: &B::Act,
+        positions: &[usize],
+        segments: &[Segment],
+    ) -> Result<B::Act> {
+        let eps = self.spec.norm.eps;
+        let rope = &self.ropes[layer.rope];
+        let [mut q, mut k, v] = backend.project(normed, [&layer.q, &layer.k, &layer.v])?;
+        if let Some(norm) = &layer.q_norm {
+            q = backend.head_norm(q, norm, eps)?;
+        }
+        if let Some(norm) = &layer.k_norm {
+            k = backend.head_norm(k, norm, eps)?;
+        }
+        q = backend.rope(q, positions, rope)?;
+        k = backend.rope(k, positions, rope)?;
+        backend.attention(q, &k, &v, cache, index, segments, &layer.attention)
+    }
+
+    /// Logits of hidden states, `[rows, vocab]`.
+    pub fn logits(&self, backend: &B, hidden: &B::Act) -> Result<B::Act> {
+        let logits = backend.logits(hidden, self.head.as_ref().unwrap_or(&self.embed))?;
+        match self.spec.logit_softcap {
+            Some(cap) => backend.softcap(logits, cap),
+            None => Ok(logits),
+        }
+    }
+}
+
+/// `down(activation(gate(x)) * up(x))`.
+fn mlp<B: Backend>(backend: &B, layer: &Layer<B>, normed: &B::Act, activation: Activation) -> Result<B::Act> {
+    let [gate, up] = backend.project(normed, [&layer.gate, &layer.up])?;
+    let gated = backend.gated(gate, &up, activation)?;
+    drop(up);
+    let [y] = backend.project(&gated, [&layer.down])?;
+    Ok(y)
+}
+
+/// The cache a decoder needs: layers with the same window share a group and so a page table.
+pub fn cache_layout(spec: &DecoderSpec, dtype: KvType) -> (CacheLayout, Vec<Option<usize>>) {
+    let mut windows: Vec<Option<usize>> = Vec::new();
+    let mut groups: Vec<usize> = Vec::new();
+    let layers = spec.layers.iter().map(|layer| {
+        let group = windows.iter().position(|w| *w == layer.window).unwrap_or_else(|| {
+            windows.push(layer.window);
+            groups.push(0);
+            windows.len() - 1
+        });
+        groups[group] += 1;
+        (group, groups[group] - 1)
+    });
+    let layers = layers.collect();
+    (CacheLayout { layers, groups, kv_heads: spec.kv_heads, head_dim: spec.head_dim, dtype }, windows)
+}

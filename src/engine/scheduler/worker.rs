@@ -1,0 +1,436 @@
+//! The thread that owns the backend: admits, plans, executes, samples.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::evaluation::Reads;
+use super::pages::{PagePool, first_visible, most_held, pages_for};
+use super::plan::{StepPlan, plan};
+use super::prefix::{PrefixCache, common};
+use super::sequence::{Ended, Goal, Sequence, Submission, refuse};
+use super::{Inbox, Limits};
+use crate::engine::backend::{Backend, NO_PAGE, PAGE_TOKENS, PageId, Segment};
+use crate::engine::error::{Error, Result, Status, error, fail};
+use crate::engine::memory;
+use crate::engine::model::decoder::{Decoder, cache_layout};
+use crate::engine::request::StopReason;
+
+/// Questions that run where one generation would.
+const QUESTIONS_PER_SEQUENCE: usize = 16;
+
+/// Everything the thread owns.
+pub struct Worker<B: Backend> {
+    backend: B,
+    decoder: Decoder<B>,
+    cache: B::Cache,
+    pools: Vec<PagePool>,
+    prefixes: PrefixCache,
+    windows: Vec<Option<usize>>,
+    limits: Limits,
+    queued: VecDeque<Submission>,
+    running: Vec<Sequence>,
+    logits: Vec<f32>,
+    hidden: Vec<f32>,
+    clear_epoch: u64,
+}
+
+impl<B: Backend> Worker<B> {
+    /// An idle worker. The budget is divided so that as many sequences as possible fit whole.
+    pub fn new(backend: B, decoder: Decoder<B>, limits: Limits) -> Result<Self> {
+        let (layout, windows) = cache_layout(decoder.spec(), limits.kv_type);
+        let held = |window: &Option<usize>| most_held(limits.context, *window, limits.chunk);
+        let one: u64 = windows.iter().enumerate().map(|(g, w)| (held(w) * layout.page_bytes(g)) as u64).sum();
+        let sequences = (limits.kv_budget / one.max(1)).min(limits.sequences as u64) as usize;
+        if sequences == 0 {
+            fail!(
+                Memory,
+                "one context of {} positions takes {one} bytes of KV cache, the budget is {}",
+                limits.context,
+                limits.kv_budget
+            )
+        }
+        let page_bytes = (0..windows.len()).map(|group| layout.page_bytes(group)).collect();
+        let budget = limits.prefix_budget.unwrap_or(one) as usize;
+        let prefixes = PrefixCache::new(windows.clone(), page_bytes, budget);
+        let pools = windows.iter().map(|window| PagePool::new(sequences * held(window))).collect();
+        let cache = backend.cache(&layout)?;
+        let clear_epoch = memory::clear_epoch();
+        let (queued, running, logits, hidden) = (VecDeque::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self {
+            backend,
+            decoder,
+            cache,
+            pools,
+            prefixes,
+            windows,
+            limits,
+            queued,
+            running,
+            logits,
+            hidden,
+            clear_epoch,
+        })
+    }
+
+    /// Serves until the inbox closes; then ends what still runs.
+    pub fn serve(&mut self, inbox: &Inbox) {
+        while self.receive(inbox) {
+            self.retire();
+            self.admit(inbox);
+            if let Err(error) = self.step(inbox) {
+                self.fail_all(&error);
+            }
+        }
+        self.fail_all(&Error::new(Status::State, "the model was freed"));
+        for request in self.queued.drain(..) {
+            request
+                .channel
+                .send(super::Event::Failed(Error::new(Status::State, "the model was freed")), &Default::default());
+        }
+    }
+
+    /// Takes over what callers submitted; sleeps while there is nothing to do. `false` once the inbox closed.
+    fn receive(&mut self, inbox: &Inbox) -> bool {
+        let mut state = inbox.state.lock();
+        while state.waiting.is_empty() && !state.closed && self.running.is_empty() && self.queued.is_empty() {
+            self.rest();
+            inbox.news.wait(&mut state);
+        }
+        for request in state.waiting.drain(..) {
+            // Stable by priority: behind the last that is at least as urgent.
+            let place = self.queued.iter().rposition(|other| other.priority >= request.priority).map_or(0, |i| i + 1);
+            self.queued.insert(place, request);
+        }
+        !state.closed
+    }
+
+    /// Nothing runs: gives memory back where somebody asked for it.
+    fn rest(&mut self) {
+        let epoch = memory::clear_epoch();
+        if epoch == self.clear_epoch {
+            return;
+        }
+        self.clear_epoch = epoch;
+        self.prefixes.clear(&mut self.pools);
+        for (group, pool) in self.pools.iter_mut().enumerate() {
+            pool.trim();
+            let shrunk = self.backend.resize(&mut self.cache, group, pool.high_water());
+            debug_assert!(shrunk.is_ok(), "returning memory cannot fail");
+        }
+    }
+
+    /// Ends running and waiting requests that were cancelled, abandoned or are late.
+    fn retire(&mut self) {
+        for index in (0..self.running.len()).rev() {
+            let Some(ended) = self.running[index].request.ended() else { continue };
+            self.running[index].finish(match ended {
+                Ended::Cancelled => StopReason::Cancelled,
+                Ended::Deadline => StopReason::Deadline,
+            });
+            self.remove(index);
+        }
+    }
+
+    /// Moves waiting requests into the running set, in order, while their pages can be promised.
+    fn admit(&mut self, inbox: &Inbox) {
+        let before = self.queued.len();
+        self.queued.retain(|request| match request.ended() {
+            Some(ended) => {
+                refuse(request, ended);
+                false
+            }
+            None => true,
+        });
+        let mut next = 0;
+        while next < self.queued.len() && self.has_place(&self.queued[next]) {
+            if self.is_being_computed(&self.queued[next].prompt) {
+                next += 1;
+                continue;
+            }
+            let Some(promised) = self.promise(self.queued[next].positions()) else { break };
+            let Some(request) = self.queued.remove(next) else { break };
+            let mut sequence = Sequence::new(request, promised);
+            match self.reuse(&mut sequence) {
+                Ok(()) => self.running.push(sequence),
+                Err(error) => {
+                    sequence.fail(error);
+                    self.give_back(&sequence);
+                }
+            }
+        }
+        let left = before - self.queued.len();
+        if left > 0 {
+            inbox.state.lock().queued -= left;
+        }
+    }
+
+    /// Whether the running set may grow by this request. Questions are short: more of them fill a step.
+    fn has_place(&self, request: &Submission) -> bool {
+        let places = match request.goal {
+            Goal::Generate(_) => self.limits.sequences,
+            Goal::Evaluate(_) => self.limits.sequences * QUESTIONS_PER_SEQUENCE,
+        };
+        self.running.len() < places
+    }
+
+    /// Whether a running sequence will soon have computed more of this prompt's beginning than the cache has: then
+    /// waiting for it is cheaper than computing the same again.
+    fn is_being_computed(&self, prompt: &[u32]) -> bool {
+        self.limits.prefix_budget != Some(0)
+            && self.running.iter().any(|leader| {
+                let shared = common(&leader.tokens[..leader.prompt_len()], &prompt[..prompt.len() - 1]);
+                leader.computed < shared / PAGE_TOKENS * PAGE_TOKENS
+            })
+    }
+
+    /// Promises a sequence of `positions` its pages in every group, or in none.
+    fn promise(&mut self, positions: usize) -> Option<Vec<usize>> {
+        let wanted: Vec<usize> =
+            self.windows.iter().map(|window| most_held(positions, *window, self.limits.chunk)).collect();
+        let fits = self.pools.iter().zip(&wanted).all(|(pool, pages)| pool.can_commit(*pages));
+        fits.then(|| {
+            self.pools.iter_mut().zip(&wanted).for_each(|(pool, pages)| pool.commit(*pages));
+            wanted
+        })
+    }
+
+    /// Gives a new sequence what the prefix cache has of its prompt.
+    fn reuse(&mut self, sequence: &mut Sequence) -> Result<()> {
+        if let Goal::Evaluate(asking) = &sequence.request.goal
+            && asking.needs_every_row()
+        {
+            return Ok(());
+        }
+        let hit = self.prefixes.find(&sequence.tokens, &mut self.pools);
+        sequence.pages = hit.pages;
+        sequence.cursor = hit.cursor;
+        sequence.computed = hit.tokens;
+        sequence.metrics.cached_tokens = hit.tokens as u64;
+        for (group, from) in hit.copy.into_iter().flatten().enumerate() {
+            // Should the source be evicted for this very page, it is the page taken: its contents are right already.
+            let to = self.take_page(group)?;
+            sequence.pages[group].push(to);
+            self.backend.resize(&mut self.cache, group, self.pools[group].high_water())?;
+            if from != to && from != NO_PAGE {
+                self.backend.copy_page(&mut self.cache, group, from, to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A page for a sequence that was promised one: free, or one that the prefix cache lets go of.
+    fn take_page(&mut self, group: usize) -> Result<PageId> {
+        loop {
+            if let Some(page) = self.pools[group].take() {
+                return Ok(page);
+            }
+            if !self.prefixes.evict(&mut self.pools) {
+                fail!(Internal, "a promised KV page is missing")
+            }
+        }
+    }
+
+    /// Plans and executes one step.
+    fn step(&mut self, inbox: &Inbox) -> Result<()> {
+        if self.running.is_empty() {
+            return Ok(());
+        }
+        let standings: Vec<_> = self.running.iter().map(Sequence::standing).collect();
+        let plan = plan(&standings, self.limits.chunk);
+        self.provide_pages(&plan)?;
+        self.execute(&plan, inbox)
+    }
+
+    /// Makes sure that every position the step writes has a page with memory.
+    fn provide_pages(&mut self, plan: &StepPlan) -> Result<()> {
+        for segment in &plan.segments {
+            for group in 0..self.windows.len() {
+                let table = &mut self.running[segment.sequence].pages[group];
+                let first = first_visible(segment.tokens.start, self.windows[group]).min(table.len());
+                for page in &mut table[..first] {
+                    self.pools[group].leave(std::mem::replace(page, NO_PAGE));
+                }
+                while self.running[segment.sequence].pages[group].len() < pages_for(segment.tokens.end) {
+                    let page = self.take_page(group)?;
+                    self.running[segment.sequence].pages[group].push(page);
+                }
+            }
+        }
+        for (group, pool) in self.pools.iter().enumerate() {
+            self.backend.resize(&mut self.cache, group, pool.high_water())?;
+        }
+        Ok(())
+    }
+
+    /// Computes the planned rows and hands each sequence what it must read.
+    fn execute(&mut self, plan: &StepPlan, inbox: &Inbox) -> Result<()> {
+        let mut tokens = Vec::with_capacity(plan.rows());
+        let mut segments = Vec::with_capacity(plan.segments.len());
+        let mut outcome = Outcome::default();
+        for planned in &plan.segments {
+            let sequence = &self.running[planned.sequence];
+            let rows = tokens.len()..tokens.len() + planned.tokens.len();
+            tokens.extend_from_slice(&sequence.tokens[planned.tokens.clone()]);
+            outcome.want(sequence, &planned.tokens, rows.start);
+            segments.push(Segment { rows, start: planned.tokens.start, pages: sequence.pages.clone() });
+        }
+        let running = &self.running;
+        let mut somebody_waits = || {
+            let gone = || plan.segments.iter().all(|planned| running[planned.sequence].request.ended().is_some());
+            if inbox.closing.load(Relaxed) || gone() {
+                Err(error!(Cancelled, "every request of the step ended"))
+            } else {
+                Ok(())
+            }
+        };
+        let hidden = self.decoder.forward(
+            &self.backend,
+            &mut self.cache,
+            &tokens,
+            &segments,
+            &outcome.rows,
+            &mut somebody_waits,
+        );
+        let hidden = match hidden {
+            // What the step wrote is overwritten if it runs again; the next round retires its requests.
+            Err(error) if error.status() == Status::Cancelled => return Ok(()),
+            hidden => hidden?,
+        };
+        if let Some(hidden) = hidden {
+            if outcome.reads_hidden {
+                self.backend.read(&hidden, &mut self.hidden)?;
+            }
+            let hidden = match outcome.logits.len() {
+                0 => None,
+                n if n == outcome.rows.len() => Some(hidden),
+                _ => Some(self.backend.select_rows(&hidden, &outcome.logits)?),
+            };
+            if let Some(hidden) = hidden {
+                let logits = self.decoder.logits(&self.backend, &hidden)?;
+                self.backend.read(&logits, &mut self.logits)?;
+            }
+        }
+        self.advance(plan, &outcome);
+        Ok(())
+    }
+
+    /// Hands the rows just read to their sequences and takes out those that are complete.
+    fn advance(&mut self, plan: &StepPlan, outcome: &Outcome) {
+        let (vocab, width) = (self.decoder.spec().vocab, self.decoder.spec().hidden);
+        let mut logits = self.logits.chunks_exact_mut(vocab);
+        let mut complete = Vec::new();
+        for (planned, share) in plan.segments.iter().zip(&outcome.shares) {
+            let sequence = &mut self.running[planned.sequence];
+            let hidden: Vec<&[f32]> = match share.hidden {
+                true => share.rows.clone().map(|row| &self.hidden[row * width..(row + 1) * width]).collect(),
+                false => Vec::new(),
+            };
+            let mut rows: Vec<&mut [f32]> = logits.by_ref().take(share.logits).collect();
+            let done = sequence.advance(planned.tokens.clone(), &hidden, &mut rows);
+            if sequence.request.keep_prefix {
+                let reusable = sequence.reusable().to_vec();
+                self.prefixes.publish(&reusable, &sequence.pages, false, &mut sequence.cursor, &mut self.pools);
+            }
+            if done {
+                complete.push(planned.sequence);
+            }
+        }
+        complete.sort_unstable();
+        for index in complete.into_iter().rev() {
+            self.remove(index);
+        }
+    }
+
+    /// Ends every running request with the same error.
+    fn fail_all(&mut self, error: &Error) {
+        for index in (0..self.running.len()).rev() {
+            self.running[index].fail(error.clone());
+            self.remove(index);
+        }
+    }
+
+    /// Takes a sequence out of the running set; what it computed stays in the prefix cache.
+    fn remove(&mut self, index: usize) {
+        let mut sequence = self.running.remove(index);
+        if sequence.request.keep_prefix {
+            let reusable = sequence.reusable().to_vec();
+            self.prefixes.publish(&reusable, &sequence.pages, true, &mut sequence.cursor, &mut self.pools);
+        }
+        self.give_back(&sequence);
+    }
+
+    /// Takes back a sequence's pages and what it was promised.
+    fn give_back(&mut self, sequence: &Sequence) {
+        for ((pool, table), committed) in self.pools.iter_mut().zip(&sequence.pages).zip(&sequence.committed) {
+            for page in table {
+                pool.leave(*page);
+            }
+            pool.release(*committed);
+        }
+    }
+}
+
+/// What a step reads, and which part of it belongs to which segment.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Rows of the step whose hidden state is wanted, ascending.
+    rows: Vec<usize>,
+    /// Indices into `rows` of those whose logits are wanted too.
+    logits: Vec<usize>,
+    /// Somebody reads hidden states themselves.
+    reads_hidden: bool,
+    /// One entry a segment.
+    shares: Vec<Share>,
+}
+
+/// One segment's part of an [`Outcome`].
+#[derive(Debug)]
+struct Share {
+    /// Its entries of [`Outcome::rows`].
+    rows: Range<usize>,
+    /// It reads their hidden states.
+    hidden: bool,
+    /// How many entries of [`Outcome::logits`] are its.
+    logits: usize,
+}
+
+impl Outcome {
+    /// Enters what `sequence` must read of `tokens`, which stand in the step's rows from `first_row` on.
+    fn want(&mut self, sequence: &Sequence, tokens: &Range<usize>, first_row: usize) {
+        let start = self.rows.len();
+        let (read, hidden) = match sequence.reads(tokens) {
+            Reads::Nothing => (tokens.end..tokens.end, false),
+            Reads::Logits(read) => (read, false),
+            Reads::Hidden(read) => (read, true),
+        };
+        self.rows.extend(read.map(|token| first_row + token - tokens.start));
+        let rows = start..self.rows.len();
+        let logits = match &sequence.request.goal {
+            // Of hidden states, only the prompt's last has a use for logits.
+            Goal::Evaluate(asking) if hidden => {
+                let wanted = asking.wants_logits() && tokens.end == sequence.prompt_len();
+                rows.end - usize::from(wanted)..rows.end
+            }
+            _ => rows.clone(),
+        };
+        self.reads_hidden |= hidden;
+        self.shares.push(Share { rows, hidden, logits: logits.len() });
+        self.logits.extend(logits);
+    }
+}
+
+/// A step that panics takes the worker down; whoever waits for it hears so.
+impl<B: Backend> Drop for Worker<B> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = Error::new(Status::Internal, "a step panicked; load the model again");
+            for sequence in &mut self.running {
+                sequence.fail(error.clone());
+            }
+            for request in self.queued.drain(..) {
+                request.channel.send(super::Event::Failed(error.clone()), &Default::default());
+            }
+        }
+    }
+}
