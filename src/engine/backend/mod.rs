@@ -4,6 +4,8 @@
 //! result: its sole owner overwrites it in place, a shared one is copied first. Every operation validates what its
 //! caller could get wrong in a checkpoint at load time, so that at run time only memory and the device can fail.
 
+#[cfg(test)]
+pub mod conformance;
 pub mod cpu;
 
 use std::ops::Range;

@@ -16,6 +16,8 @@ mod rotations;
 mod rows;
 pub mod scratch;
 pub mod team;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;
