@@ -5,7 +5,7 @@
 //! caller could get wrong in a checkpoint at load time, so that at run time only memory and the device can fail.
 
 #[cfg(test)]
-pub mod conformance;
+pub(crate) mod conformance;
 pub mod cpu;
 
 use std::ops::Range;
