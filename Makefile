@@ -1,0 +1,50 @@
+# `make help` says what there is. `make demo` and `make test` install what they need (Debian packages, as root) but Rust.
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+
+CARGO ?= cargo
+CC ?= cc
+PROMPT ?= Once upon a time
+C_FLAGS := -std=c99 -O2 -g -Wall -Wextra -Wpedantic -Werror -Iinclude
+ABI := $(shell sed -n 's/.*GOMLX_ABI_VERSION = \([0-9]*\).*/\1/p' src/ffi/version.rs)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test header asan valgrind fuzz lint bench bench-peers soak library examples
+
+help: ## Says this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+# PROFILE=debug (tests: checks on) or release (everything a user runs).
+PROFILE ?= release
+OUT := target/$(PROFILE)
+library: ## Builds target/release/libgomlx.so and libgomlx.a
+	@scripts/need cc cargo
+	@$(CARGO) build --lib $(if $(filter release,$(PROFILE)),--release) --quiet
+	@ln -sf libgomlx.so $(OUT)/libgomlx.so.$(ABI)
+
+examples: library ## Builds the C examples into target/release/examples-c
+	@mkdir -p $(OUT)/examples-c
+	@for source in examples/*.c; do \
+	    $(CC) $(C_FLAGS) $$source -o $(OUT)/examples-c/$$(basename $$source .c) \
+	        -L$(OUT) -lgomlx -Wl,-rpath,'$$ORIGIN/..' || exit 1; \
+	done
+
+demo: examples ## Streams a story: make demo PROMPT="The little dog"
+	@$(OUT)/examples-c/hello "$(PROMPT)"
+
+test: ## Runs every test and counts them
+	@scripts/test
+
+header: ## Writes include/gomlx.h and PHP's header from src/ffi
+	@GOMLX_BLESS=1 $(CARGO) test --quiet --test header
+
+asan: ## C tests under AddressSanitizer and LeakSanitizer
+	@scripts/c-tests asan
+
+valgrind: ## C tests under valgrind
+	@scripts/c-tests valgrind
+
+lint: ## Formatting, clippy and documentation, warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --quiet
