@@ -1,4 +1,5 @@
 //! Runs a checkpoint's decoder directly, without scheduler or text: logits in, numbers out.
+#![allow(dead_code)] // each test uses its part
 
 use std::path::Path;
 
