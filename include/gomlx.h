@@ -249,6 +249,11 @@ typedef enum gomlx_stop_reason_value {
 } gomlx_stop_reason_value;
 
 /**
+ * What a walk over a folder found: a list that does not change. Any number of threads may read it at once.
+ */
+typedef struct gomlx_catalog gomlx_catalog;
+
+/**
  * A cancel flag and a progress meter. Give it to a load or a request, then use it from any thread. It may outlive
  * what it controls, and one control may serve several requests, which it then cancels together.
  */
@@ -508,6 +513,15 @@ typedef struct gomlx_model_info {
      */
     uint32_t threads;
     /**
+     * In a catalog: `GOMLX_OK`, or why it can't be loaded (the rest is then empty but for `name`, `path` and
+     * `reason`). Of a loaded model: `GOMLX_OK`.
+     */
+    gomlx_status status;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
      * Weights, quantised ones counted as what they stand for.
      */
     uint64_t parameters;
@@ -547,6 +561,10 @@ typedef struct gomlx_model_info {
      * The device that computes it; empty where it is not loaded.
      */
     struct gomlx_string device;
+    /**
+     * One line that belongs to `status`; empty where it is `GOMLX_OK`.
+     */
+    struct gomlx_string reason;
 } gomlx_model_info;
 
 /**
@@ -1024,6 +1042,34 @@ gomlx_status gomlx_generate(const struct gomlx_model *model,
                             void *user_data,
                             struct gomlx_metrics *out_metrics,
                             struct gomlx_error *error);
+
+/**
+ * Looks through `dir` and the folders below it, also a Hugging Face cache, for models: those that `gomlx_model_load`
+ * would load by their `path`, and, each with a reason, those it would not. Reads configs and headers, never weights.
+ * `GOMLX_ERR_IO` where `dir` itself can't be read.
+ */
+gomlx_status gomlx_discover(const char *dir,
+                            size_t dir_len,
+                            struct gomlx_catalog **out_catalog,
+                            struct gomlx_error *error);
+
+/**
+ * How many models were found, those that can't be loaded included; 0 after a failure.
+ */
+size_t gomlx_catalog_count(const struct gomlx_catalog *catalog);
+
+/**
+ * The model at `index`, in the order of paths.
+ */
+gomlx_status gomlx_catalog_get(const struct gomlx_catalog *catalog,
+                               size_t index,
+                               struct gomlx_model_info *out_info,
+                               struct gomlx_error *error);
+
+/**
+ * Takes a catalog back. NULL is ignored.
+ */
+void gomlx_catalog_free(struct gomlx_catalog *catalog);
 
 #ifdef __cplusplus
 }  // extern "C"

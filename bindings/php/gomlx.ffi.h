@@ -69,6 +69,8 @@ typedef enum gomlx_stop_reason_value {
     GOMLX_STOP_ERROR = 7,
 } gomlx_stop_reason_value;
 
+typedef struct gomlx_catalog gomlx_catalog;
+
 typedef struct gomlx_control gomlx_control;
 
 typedef struct gomlx_generation gomlx_generation;
@@ -146,6 +148,8 @@ typedef struct gomlx_model_info {
     uint32_t quantisation_group;
     int32_t has_chat_template;
     uint32_t threads;
+    gomlx_status status;
+    uint32_t reserved;
     uint64_t parameters;
     uint64_t bytes_on_disk;
     struct gomlx_string name;
@@ -156,6 +160,7 @@ typedef struct gomlx_model_info {
     struct gomlx_string dtype;
     struct gomlx_string backend;
     struct gomlx_string device;
+    struct gomlx_string reason;
 } gomlx_model_info;
 
 typedef uint32_t gomlx_request_flags;
@@ -333,3 +338,17 @@ gomlx_status gomlx_generate(const struct gomlx_model *model,
                             void *user_data,
                             struct gomlx_metrics *out_metrics,
                             struct gomlx_error *error);
+
+gomlx_status gomlx_discover(const char *dir,
+                            size_t dir_len,
+                            struct gomlx_catalog **out_catalog,
+                            struct gomlx_error *error);
+
+size_t gomlx_catalog_count(const struct gomlx_catalog *catalog);
+
+gomlx_status gomlx_catalog_get(const struct gomlx_catalog *catalog,
+                               size_t index,
+                               struct gomlx_model_info *out_info,
+                               struct gomlx_error *error);
+
+void gomlx_catalog_free(struct gomlx_catalog *catalog);

@@ -9,7 +9,7 @@ use super::backend::{Backend, Description, KvType};
 use super::error::{Result, fail};
 use super::generation::Generation;
 use super::model::decoder::Decoder;
-use super::model::load::{self, LoadOptions, LoadedModel};
+use super::model::load::{self, LoadOptions, LoadedModel, ModelSummary};
 use super::options::{BackendChoice, ModelOptions, Precision};
 use super::request::{Chat, Prompt, Request};
 use super::sampling::Sampler;
@@ -18,7 +18,7 @@ use super::text::{ChatTemplate, Detokenizer, RenderOptions, StopMatcher, Tokeniz
 use super::{memory, runtime};
 
 /// What a model is, for people and for choosing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelInfo {
     /// The folder's name (or the repository's in a Hugging Face cache).
     pub name: String,
@@ -38,7 +38,7 @@ pub struct ModelInfo {
     pub vocabulary: usize,
     /// Positions it was made for.
     pub context: usize,
-    /// Positions a sequence may take here.
+    /// Positions a sequence may take here; 0 where it is not loaded.
     pub context_length: usize,
     /// Bits of most quantised weights; 0 where none are.
     pub quantisation_bits: u32,
@@ -52,8 +52,34 @@ pub struct ModelInfo {
     pub bytes_on_disk: u64,
     /// Whether `render_chat` and chat prompts work.
     pub has_chat_template: bool,
-    /// What computes it.
+    /// What computes it, once it is loaded.
     pub device: Option<Description>,
+}
+
+impl ModelInfo {
+    /// What a checkpoint's summary says; what only loading decides stays empty.
+    pub(super) fn of(summary: &ModelSummary, has_chat_template: bool) -> Self {
+        let quantisation = summary.quantisation.as_ref();
+        Self {
+            name: summary.name.clone(),
+            path: summary.dir.clone(),
+            architecture: summary.architecture.clone(),
+            family: summary.family.to_string(),
+            parameters: summary.parameters,
+            layers: summary.layers,
+            hidden: summary.hidden,
+            vocabulary: summary.vocab,
+            context: summary.context,
+            context_length: 0,
+            quantisation_bits: quantisation.map_or(0, |q| q.bits),
+            quantisation_group: quantisation.map_or(0, |q| q.group as u32),
+            quantisation_mode: quantisation.map_or(String::new(), |q| q.mode.to_string()),
+            dtype: summary.dtype.name().to_string(),
+            bytes_on_disk: summary.bytes_on_disk,
+            has_chat_template,
+            device: None,
+        }
+    }
 }
 
 /// A model that generates. Clones share it; the last one's drop ends its generations and joins its threads.
@@ -83,7 +109,8 @@ impl Model {
         let template = ChatTemplate::from_dir(&loaded.summary.dir, &tokenizer)?;
         control.check()?;
         let limits = limits(&loaded, options)?;
-        let mut info = describe(&loaded, template.exists(), limits.context);
+        let mut info = ModelInfo::of(&loaded.summary, template.exists());
+        info.context_length = limits.context;
         let end_tokens = loaded.summary.eos.clone();
         let cpu = CpuOptions { threads: options.threads, exact: options.precision == Precision::Exact, isa: None };
         let (describe, description) = std::sync::mpsc::channel();
@@ -224,29 +251,4 @@ fn limits(loaded: &LoadedModel, options: &ModelOptions) -> Result<Limits> {
             (runtime::main_memory() / 4).min(limit)
         }),
     })
-}
-
-/// The model's card.
-fn describe(loaded: &LoadedModel, has_chat_template: bool, context_length: usize) -> ModelInfo {
-    let (spec, summary) = (&loaded.spec, &loaded.summary);
-    let quantisation = summary.quantisation.as_ref();
-    ModelInfo {
-        name: summary.name.clone(),
-        path: summary.dir.clone(),
-        architecture: spec.architecture.clone(),
-        family: spec.family.to_string(),
-        parameters: summary.parameters,
-        layers: spec.layers.len(),
-        hidden: spec.hidden,
-        vocabulary: spec.vocab,
-        context: spec.context,
-        context_length,
-        quantisation_bits: quantisation.map_or(0, |q| q.bits),
-        quantisation_group: quantisation.map_or(0, |q| q.group as u32),
-        quantisation_mode: quantisation.map_or(String::new(), |q| q.mode.to_string()),
-        dtype: summary.dtype.name().to_string(),
-        bytes_on_disk: summary.bytes_on_disk,
-        has_chat_template,
-        device: None,
-    }
 }

@@ -1,8 +1,8 @@
 //! `gomlx_control`: stop what runs, see how far it is.
 
 use super::error::{gomlx_error, gomlx_status};
-use super::handle::{self, Kind, Opaque};
 use super::guard;
+use super::handle::{self, Kind, Opaque};
 use super::output::Place;
 use crate::engine::{self, Result};
 

@@ -23,7 +23,7 @@ mod options;
 mod output;
 
 pub mod control;
-// pub mod discover;
+pub mod discover;
 pub mod error;
 pub mod generation;
 pub mod memory;

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::control::{self, gomlx_control};
-use super::error::{gomlx_error, gomlx_status};
+use super::error::{gomlx_error, gomlx_status, gomlx_status_value};
+use super::guard;
 use super::handle::{self, Kind, Opaque};
 use super::input::{self, gomlx_string};
 use super::options::{self, Out, choose, versioned};
 use super::output::{self, Kept, Place};
 use super::request::{self, gomlx_request};
-use super::guard;
 use crate::engine::backend::KvType;
-use crate::engine::error::{Result, fail};
+use crate::engine::error::{Error, Result, fail};
 use crate::engine::{BackendChoice, Model, ModelInfo, ModelOptions, Precision, WeightsMode};
 
 /// A loaded model: weights, tokenizer, chat template and the threads that compute. Any number of threads may use one
@@ -196,6 +196,11 @@ pub struct gomlx_model_info {
     pub has_chat_template: i32,
     /// Threads that compute it; 0 where it is not loaded.
     pub threads: u32,
+    /// In a catalog: `GOMLX_OK`, or why it can't be loaded (the rest is then empty but for `name`, `path` and
+    /// `reason`). Of a loaded model: `GOMLX_OK`.
+    pub status: gomlx_status,
+    /// 0.
+    pub reserved: u32,
     /// Weights, quantised ones counted as what they stand for.
     pub parameters: u64,
     /// Size of the weight files.
@@ -216,6 +221,8 @@ pub struct gomlx_model_info {
     pub backend: gomlx_string,
     /// The device that computes it; empty where it is not loaded.
     pub device: gomlx_string,
+    /// One line that belongs to `status`; empty where it is `GOMLX_OK`.
+    pub reason: gomlx_string,
 }
 versioned!(gomlx_model_info);
 
@@ -230,6 +237,8 @@ pub(super) struct Card {
     dtype: Kept,
     backend: Kept,
     device: Kept,
+    status: gomlx_status,
+    reason: Kept,
 }
 
 impl Card {
@@ -244,8 +253,17 @@ impl Card {
             dtype: Kept::new(&*info.dtype),
             backend: Kept::new(device.map_or("", |device| device.name)),
             device: Kept::new(device.map_or("", |device| &*device.device)),
+            status: gomlx_status_value::GOMLX_OK as i32,
+            reason: Kept::new(""),
             info,
         }
+    }
+
+    /// The card of what can't be loaded.
+    pub(super) fn failed(path: &Path, why: &Error) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let info = ModelInfo { name, path: path.to_owned(), ..ModelInfo::default() };
+        Self { status: why.status() as gomlx_status, reason: Kept::new(why.message()), ..Self::new(info) }
     }
 
     /// What C sees of it, while this lives.
@@ -263,6 +281,8 @@ impl Card {
             quantisation_group: info.quantisation_group,
             has_chat_template: info.has_chat_template.into(),
             threads: info.device.as_ref().map_or(0, |device| small(device.threads)),
+            status: self.status,
+            reserved: 0,
             parameters: info.parameters,
             bytes_on_disk: info.bytes_on_disk,
             name: self.name.view(),
@@ -273,6 +293,7 @@ impl Card {
             dtype: self.dtype.view(),
             backend: self.backend.view(),
             device: self.device.view(),
+            reason: self.reason.view(),
         }
     }
 }

@@ -11,7 +11,7 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, ErrorKind};
 use serde_json::Map;
 
-use super::config::{chat_templates, object, read_optional};
+use super::config::{TokenizerConfig, chat_templates, object, read_optional};
 use super::message::Message;
 use super::python::tojson;
 use super::tokenizer::Tokenizer;
@@ -61,35 +61,17 @@ impl ChatTemplate {
     /// `chat_template.json`, else what `tokenizer_config.json` has (in `tokenizer`).
     /// A folder without one is no error until somebody renders. Errors: unreadable (`Io`) or damaged (`Format`) files.
     pub fn from_dir(dir: &Path, tokenizer: &Tokenizer) -> Result<Self> {
-        let mut sources = Vec::new();
-        let jinja = dir.join("chat_template.jinja");
-        if let Some(bytes) = read_optional(&jinja)? {
-            sources.push(("default".to_owned(), utf8(&jinja, bytes)?));
-        }
-        let more = dir.join("additional_chat_templates");
-        if let Ok(entries) = std::fs::read_dir(&more) {
-            for entry in entries {
-                let path = entry.map_err(|e| Error::io(&more, &e))?.path();
-                if path.extension().is_some_and(|e| e == "jinja")
-                    && let Some(name) = path.file_stem().and_then(|name| name.to_str())
-                    && let Some(bytes) = read_optional(&path)?
-                {
-                    sources.push((name.to_owned(), utf8(&path, bytes)?));
-                }
-            }
-        }
-        let json = dir.join("chat_template.json");
-        if sources.is_empty()
-            && let Some(bytes) = read_optional(&json)?
-        {
-            let map = object(&bytes).map_err(|e| e.at(json.display()))?;
-            let value = map.get("chat_template").unwrap_or(&serde_json::Value::Null);
-            sources = chat_templates(value).map_err(|e| e.at(json.display()))?;
-        }
+        let mut sources = sources(dir)?;
         if sources.is_empty() {
             sources = tokenizer.chat_templates().to_vec();
         }
         Ok(Self::new(sources, tokenizer.special_tokens()))
+    }
+
+    /// Whether [`ChatTemplate::from_dir`] would find one, said without reading the tokenizer.
+    pub fn exists_in(dir: &Path) -> bool {
+        sources(dir).is_ok_and(|found| !found.is_empty())
+            || TokenizerConfig::from_dir(dir).is_ok_and(|config| !config.chat_templates.is_empty())
     }
 
     /// From `(name, source)` pairs and special tokens by key. A source that does not compile fails when rendered.
@@ -166,6 +148,36 @@ impl ChatTemplate {
             None => Ok(&chosen.0),
         }
     }
+}
+
+/// `(name, source)` of the template files in a folder.
+fn sources(dir: &Path) -> Result<Vec<(String, String)>> {
+    let mut sources = Vec::new();
+    let jinja = dir.join("chat_template.jinja");
+    if let Some(bytes) = read_optional(&jinja)? {
+        sources.push(("default".to_owned(), utf8(&jinja, bytes)?));
+    }
+    let more = dir.join("additional_chat_templates");
+    if let Ok(entries) = std::fs::read_dir(&more) {
+        for entry in entries {
+            let path = entry.map_err(|e| Error::io(&more, &e))?.path();
+            if path.extension().is_some_and(|e| e == "jinja")
+                && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+                && let Some(bytes) = read_optional(&path)?
+            {
+                sources.push((name.to_owned(), utf8(&path, bytes)?));
+            }
+        }
+    }
+    let json = dir.join("chat_template.json");
+    if sources.is_empty()
+        && let Some(bytes) = read_optional(&json)?
+    {
+        let map = object(&bytes).map_err(|e| e.at(json.display()))?;
+        let value = map.get("chat_template").unwrap_or(&serde_json::Value::Null);
+        sources = chat_templates(value).map_err(|e| e.at(json.display()))?;
+    }
+    Ok(sources)
 }
 
 /// Jinja as transformers sets it up: block trimming, loop controls, Python's string methods, no HTML escapes.
