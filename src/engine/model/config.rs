@@ -156,14 +156,13 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A finite number above zero.
+    /// A number above zero that single precision holds, since that is what it will be computed in.
     pub fn positive(&self, key: &str) -> Result<Option<f64>> {
-        match self.float(key)? {
-            Some(number) if number <= 0.0 => {
-                Err(self.wrong(key, self.get(key).unwrap_or(&Value::Null), "a number above zero"))
-            }
-            other => Ok(other),
+        let Some(number) = self.float(key)? else { return Ok(None) };
+        if number > 0.0 && (number as f32).is_normal() {
+            return Ok(Some(number));
         }
+        Err(self.wrong(key, self.get(key).unwrap_or(&Value::Null), "a number above zero and below 1e38"))
     }
 
     /// True or false.

@@ -199,7 +199,12 @@ impl Finder<'_> {
         let linear = |name: &str, rows, cols, bias: bool| {
             let base = format!("{prefix}{name}");
             let weight = self.matrix(&base, rows, cols)?;
-            let bias = bias.then(|| self.vector(&format!("{base}.bias"), rows)).transpose()?;
+            let bias_name = format!("{base}.bias");
+            if !bias && self.source.contains(&bias_name) {
+                // As transformers: the config decides what the decoder has.
+                log::warn!("{}: ignored, since config.json speaks of no such bias", self.source.place(&bias_name));
+            }
+            let bias = bias.then(|| self.vector(&bias_name, rows)).transpose()?;
             Ok::<_, Error>(LinearTensors { weight, bias })
         };
         let norm = |name: &str, width| self.norm(&format!("{prefix}{name}"), width, spec);

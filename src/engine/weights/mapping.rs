@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::{Advice, Mmap};
+use memmap2::Mmap;
 
 use super::Bytes;
 use crate::engine::error::{Error, Result, fail};
@@ -99,7 +99,7 @@ pub fn load(path: &Path, mode: WeightsMode, step: &mut dyn FnMut(u64) -> Result<
             let map = map(path, &file, size)?;
             // The kernel starts reading ahead; where it does not know the advice, pages come one by one.
             #[cfg(unix)]
-            if let Err(error) = map.advise(Advice::WillNeed) {
+            if let Err(error) = map.advise(memmap2::Advice::WillNeed) {
                 log::debug!("{name}: madvise: {error}");
             }
             step(length)?;

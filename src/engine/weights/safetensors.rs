@@ -65,6 +65,11 @@ impl Checkpoint {
         Self::index(shards.collect::<Result<_>>()?, index)
     }
 
+    /// A checkpoint of files that are in memory already: `(file name, bytes)`.
+    pub fn from_bytes(files: Vec<(String, Bytes)>) -> Result<Self> {
+        Self::index(files.into_iter().map(|(name, bytes)| Shard { name, bytes }).collect(), None)
+    }
+
     /// Bytes of all files.
     pub fn bytes_on_disk(&self) -> u64 {
         self.files.iter().map(|shard| shard.bytes.as_slice().len() as u64).sum()

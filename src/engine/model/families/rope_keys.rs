@@ -59,6 +59,9 @@ fn yarn(map: &Section, original_context: usize, context: &mut usize) -> Result<R
         Some(given) => given,
         None => yarn_attention_factor(factor, map.float("mscale")?, map.float("mscale_all_dim")?),
     };
+    if !(attention_factor as f32).is_normal() {
+        fail!(Format, "{}: gives a factor of {attention_factor} on cos and sin", map.path("mscale"))
+    }
     *context = reached.max(*context);
     Ok(RopeScaling::Yarn {
         factor,
