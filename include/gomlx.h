@@ -249,6 +249,20 @@ typedef enum gomlx_stop_reason_value {
 } gomlx_stop_reason_value;
 
 /**
+ * The values of `gomlx_pooling`.
+ */
+typedef enum gomlx_pooling_value {
+    /**
+     * The mean over all tokens.
+     */
+    GOMLX_POOLING_MEAN = 0,
+    /**
+     * The last token's.
+     */
+    GOMLX_POOLING_LAST = 1,
+} gomlx_pooling_value;
+
+/**
  * What a walk over a folder found: a list that does not change. Any number of threads may read it at once.
  */
 typedef struct gomlx_catalog gomlx_catalog;
@@ -839,6 +853,84 @@ typedef struct gomlx_metrics {
  */
 typedef int32_t (*gomlx_chunk_fn)(const struct gomlx_chunk *chunk, void *user_data);
 
+/**
+ * Which of several labels fits each of many texts. `gomlx_classify_request_init` fills the defaults; then set either
+ * `pattern` or `messages`, `texts` and `labels`.
+ */
+typedef struct gomlx_classify_request {
+    /**
+     * `sizeof(gomlx_classify_request)`.
+     */
+    uint32_t struct_size;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Plain text around `{text}`, which stands in it once: `Sentence: {text}\nDomain:`.
+     */
+    struct gomlx_string pattern;
+    /**
+     * Or a conversation whose contents hold `{text}` once, rendered by the model's chat template.
+     */
+    const struct gomlx_message *messages;
+    /**
+     * How many.
+     */
+    size_t message_count;
+    /**
+     * The texts.
+     */
+    const struct gomlx_string *texts;
+    /**
+     * How many.
+     */
+    size_t text_count;
+    /**
+     * The answers to choose from, as they would follow the prompt: mind a leading space.
+     */
+    const struct gomlx_string *labels;
+    /**
+     * How many.
+     */
+    size_t label_count;
+    /**
+     * Fails with `GOMLX_ERR_DEADLINE` when all of it takes longer; 0 (the default): no limit.
+     */
+    uint64_t deadline_ms;
+    /**
+     * Stops it and shows how many texts are done. May be NULL.
+     */
+    const struct gomlx_control *control;
+} gomlx_classify_request;
+
+/**
+ * One text's result. This struct never grows.
+ */
+typedef struct gomlx_classification {
+    /**
+     * The most probable label's index; the first of equals.
+     */
+    uint32_t label;
+    /**
+     * Tokens of its prompt.
+     */
+    uint32_t prompt_tokens;
+    /**
+     * Natural log-probability of that label's tokens after the prompt.
+     */
+    float logprob;
+    /**
+     * Its probability among the labels.
+     */
+    float probability;
+} gomlx_classification;
+
+/**
+ * How a text's hidden states become one vector: one of `enum gomlx_pooling_value`.
+ */
+typedef int32_t gomlx_pooling;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1042,6 +1134,71 @@ gomlx_status gomlx_generate(const struct gomlx_model *model,
                             void *user_data,
                             struct gomlx_metrics *out_metrics,
                             struct gomlx_error *error);
+
+/**
+ * Computes `count` answers together, handing each chunk to `on_chunk` on the calling thread; its `request_index` says
+ * whose it is. Each answer is what it would be alone. A request that fails leaves the others alone: `out_statuses`,
+ * which may be NULL, takes each one's status, and the call returns the first failure after all have ended. When the
+ * callback stops it, all of them end, the call returns `GOMLX_OK`, and those that were not complete have
+ * `GOMLX_ERR_CANCELLED`. `out_metrics`, which may be NULL, takes `count` entries, the `struct_size` of each set.
+ */
+gomlx_status gomlx_generate_batch(const struct gomlx_model *model,
+                                  const struct gomlx_request *requests,
+                                  size_t count,
+                                  gomlx_chunk_fn on_chunk,
+                                  void *user_data,
+                                  gomlx_status *out_statuses,
+                                  struct gomlx_metrics *out_metrics,
+                                  struct gomlx_error *error);
+
+/**
+ * Fills `out_request`, declared `struct_size` bytes long by the caller (`sizeof *out_request`), with the defaults.
+ */
+gomlx_status gomlx_classify_request_init(struct gomlx_classify_request *out_request,
+                                         size_t struct_size,
+                                         struct gomlx_error *error);
+
+/**
+ * Labels every text of `request`, in prefill only, each as it would be alone. `out_results` takes one entry a text;
+ * `GOMLX_ERR_BUFFER` when `capacity` is less. The other outputs may be NULL: `out_logprobs` and `out_probabilities`
+ * are `text_count` rows of `label_count` (each row of probabilities sums to one), `out_logits` is `text_count` rows of
+ * the model's vocabulary: the logits of the token after each prompt. Nothing is written unless all texts succeed.
+ */
+gomlx_status gomlx_classify(const struct gomlx_model *model,
+                            const struct gomlx_classify_request *request,
+                            struct gomlx_classification *out_results,
+                            size_t capacity,
+                            float *out_logprobs,
+                            float *out_probabilities,
+                            float *out_logits,
+                            struct gomlx_error *error);
+
+/**
+ * Log-probability of each of `count` continuations after the prompt of `request` (of which only the prompt and the
+ * control are looked at). Each is tokenized by itself. `out_logprobs` takes `count` sums over a continuation's tokens;
+ * `out_token_counts`, which may be NULL, how many tokens that were.
+ */
+gomlx_status gomlx_score(const struct gomlx_model *model,
+                         const struct gomlx_request *request,
+                         const struct gomlx_string *continuations,
+                         size_t count,
+                         float *out_logprobs,
+                         uint32_t *out_token_counts,
+                         struct gomlx_error *error);
+
+/**
+ * One vector of length one for each of `count` texts: the hidden states after the last norm, pooled. `out_vectors`
+ * takes `count` rows of the model's `hidden` width; `GOMLX_ERR_BUFFER` when `capacity` (in floats) is less. `control`
+ * may be NULL.
+ */
+gomlx_status gomlx_embed(const struct gomlx_model *model,
+                         const struct gomlx_string *texts,
+                         size_t count,
+                         gomlx_pooling pooling,
+                         const struct gomlx_control *control,
+                         float *out_vectors,
+                         size_t capacity,
+                         struct gomlx_error *error);
 
 /**
  * Looks through `dir` and the folders below it, also a Hugging Face cache, for models: those that `gomlx_model_load`

@@ -7,8 +7,20 @@ use std::fs;
 use std::path::Path;
 
 /// One noun a file, in the order of the header.
-const SOURCES: [&str; 10] =
-    ["version", "error", "input", "control", "runtime", "memory", "model", "request", "generation", "discover"];
+const SOURCES: [&str; 12] = [
+    "version",
+    "error",
+    "input",
+    "control",
+    "runtime",
+    "memory",
+    "model",
+    "request",
+    "generation",
+    "batch",
+    "classify",
+    "discover",
+];
 
 fn generate(config: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 /// Each layer and the layers it may use, besides itself and the leaves.
 const LAYERS: &[(&str, &[&str])] = &[
     ("ffi", &["engine"]),
-    ("engine", &["classify", "generation", "language_model", "scheduler", "model", "backend", "runtime", "train"]),
+    (
+        "engine",
+        &["batch", "classify", "generation", "language_model", "scheduler", "model", "backend", "runtime", "train"],
+    ),
     ("scheduler", &["model::decoder", "backend"]),
     ("model", &["backend", "weights"]),
     ("backend", &["model::spec", "weights"]),

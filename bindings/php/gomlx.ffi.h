@@ -69,6 +69,11 @@ typedef enum gomlx_stop_reason_value {
     GOMLX_STOP_ERROR = 7,
 } gomlx_stop_reason_value;
 
+typedef enum gomlx_pooling_value {
+    GOMLX_POOLING_MEAN = 0,
+    GOMLX_POOLING_LAST = 1,
+} gomlx_pooling_value;
+
 typedef struct gomlx_catalog gomlx_catalog;
 
 typedef struct gomlx_control gomlx_control;
@@ -240,6 +245,29 @@ typedef struct gomlx_metrics {
 
 typedef int32_t (*gomlx_chunk_fn)(const struct gomlx_chunk *chunk, void *user_data);
 
+typedef struct gomlx_classify_request {
+    uint32_t struct_size;
+    uint32_t reserved;
+    struct gomlx_string pattern;
+    const struct gomlx_message *messages;
+    size_t message_count;
+    const struct gomlx_string *texts;
+    size_t text_count;
+    const struct gomlx_string *labels;
+    size_t label_count;
+    uint64_t deadline_ms;
+    const struct gomlx_control *control;
+} gomlx_classify_request;
+
+typedef struct gomlx_classification {
+    uint32_t label;
+    uint32_t prompt_tokens;
+    float logprob;
+    float probability;
+} gomlx_classification;
+
+typedef int32_t gomlx_pooling;
+
 uint32_t gomlx_abi_version(void);
 
 const char *gomlx_version(void);
@@ -338,6 +366,45 @@ gomlx_status gomlx_generate(const struct gomlx_model *model,
                             void *user_data,
                             struct gomlx_metrics *out_metrics,
                             struct gomlx_error *error);
+
+gomlx_status gomlx_generate_batch(const struct gomlx_model *model,
+                                  const struct gomlx_request *requests,
+                                  size_t count,
+                                  gomlx_chunk_fn on_chunk,
+                                  void *user_data,
+                                  gomlx_status *out_statuses,
+                                  struct gomlx_metrics *out_metrics,
+                                  struct gomlx_error *error);
+
+gomlx_status gomlx_classify_request_init(struct gomlx_classify_request *out_request,
+                                         size_t struct_size,
+                                         struct gomlx_error *error);
+
+gomlx_status gomlx_classify(const struct gomlx_model *model,
+                            const struct gomlx_classify_request *request,
+                            struct gomlx_classification *out_results,
+                            size_t capacity,
+                            float *out_logprobs,
+                            float *out_probabilities,
+                            float *out_logits,
+                            struct gomlx_error *error);
+
+gomlx_status gomlx_score(const struct gomlx_model *model,
+                         const struct gomlx_request *request,
+                         const struct gomlx_string *continuations,
+                         size_t count,
+                         float *out_logprobs,
+                         uint32_t *out_token_counts,
+                         struct gomlx_error *error);
+
+gomlx_status gomlx_embed(const struct gomlx_model *model,
+                         const struct gomlx_string *texts,
+                         size_t count,
+                         gomlx_pooling pooling,
+                         const struct gomlx_control *control,
+                         float *out_vectors,
+                         size_t capacity,
+                         struct gomlx_error *error);
 
 gomlx_status gomlx_discover(const char *dir,
                             size_t dir_len,

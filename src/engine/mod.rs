@@ -1,6 +1,7 @@
 //! The safe engine that the C ABI, the tests and Rust programs share.
 
 pub mod backend;
+pub mod batch;
 pub mod catalog;
 pub mod classify;
 pub mod control;

@@ -152,7 +152,7 @@ pub type gomlx_chunk_fn = Option<unsafe extern "C" fn(chunk: *const gomlx_chunk,
 
 /// A chunk's text and tokens as arrays that C can read; reused from chunk to chunk.
 #[derive(Default)]
-struct ChunkBuffer {
+pub(super) struct ChunkBuffer {
     text: Vec<u8>,
     tokens: Vec<u32>,
     logprobs: Vec<f32>,
@@ -162,7 +162,7 @@ struct ChunkBuffer {
 
 impl ChunkBuffer {
     /// Takes `chunk` over; the view is valid until the next call.
-    fn hold(&mut self, chunk: &Chunk) -> gomlx_chunk {
+    pub(super) fn hold(&mut self, chunk: &Chunk) -> gomlx_chunk {
         self.text.clear();
         self.text.extend_from_slice(chunk.text.as_bytes());
         self.text.push(0);

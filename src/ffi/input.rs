@@ -50,3 +50,9 @@ pub(super) fn text<'a>(what: &str, start: *const c_char, len: usize) -> Result<&
     let bytes = array(what, start.cast::<u8>(), len)?;
     std::str::from_utf8(bytes).map_err(|e| error!(Argument, "{what} is not UTF-8 from byte {}", e.valid_up_to()))
 }
+
+/// The caller's array of texts, copied. `what` names it in messages.
+pub(super) fn texts(what: &str, start: *const gomlx_string, count: usize) -> Result<Vec<String>> {
+    let texts = array(what, start, count)?;
+    texts.iter().enumerate().map(|(at, text)| Ok(text.text(&format!("{what}[{at}]"))?.to_owned())).collect()
+}

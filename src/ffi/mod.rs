@@ -22,6 +22,8 @@ mod input;
 mod options;
 mod output;
 
+pub mod batch;
+pub mod classify;
 pub mod control;
 pub mod discover;
 pub mod error;

@@ -68,6 +68,16 @@ pub(super) fn read<T: Versioned>(given: *const T, defaults: T) -> Result<T> {
     Ok(options)
 }
 
+/// Address of element `index` of the caller's array of structs: they stand as far apart as the caller's header says
+/// they are long, which the first one's `struct_size` tells.
+pub(super) fn element<T: Versioned>(first: *const T, index: usize) -> Result<*const T> {
+    let size = checked_size(first)?;
+    let Some(offset) = size.checked_mul(index).filter(|offset| *offset <= isize::MAX as usize) else {
+        fail!(Argument, "{}: element {index} is outside memory", T::NAME)
+    };
+    Ok(first.cast::<u8>().wrapping_add(offset).cast())
+}
+
 /// Fills a struct that the caller declared `size` bytes long, for `gomlx_*_init`.
 pub(super) fn init<T: Versioned>(out: *mut T, size: usize, defaults: T) -> Result<()> {
     if out.is_null() {

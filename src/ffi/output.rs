@@ -93,3 +93,35 @@ fn fill_with_end<T: Copy>(
     }
     Ok(())
 }
+
+/// A buffer for exactly as many values as the call yields, checked before the work begins.
+pub(super) struct Buffer<T> {
+    start: *mut T,
+    len: usize,
+}
+
+impl<T: Copy> Buffer<T> {
+    /// Refuses NULL, a wrong alignment and, with `Buffer`, a `capacity` below `len`. `what` names the parameter.
+    pub fn new(what: &str, start: *mut T, capacity: usize, len: usize) -> Result<Self> {
+        if capacity < len {
+            fail!(Buffer, "{what}: a capacity of {len} is needed, {capacity} were given")
+        }
+        if start.is_null() && len > 0 {
+            fail!(Argument, "{what} is NULL")
+        }
+        if !start.is_aligned() {
+            fail!(Argument, "{what} is not aligned to {} bytes", align_of::<T>())
+        }
+        Ok(Self { start, len })
+    }
+    /// The same where NULL means that the caller does not want it; its length is then the caller's promise.
+    pub fn nullable(what: &str, start: *mut T, len: usize) -> Result<Option<Self>> {
+        if start.is_null() { Ok(None) } else { Self::new(what, start, len, len).map(Some) }
+    }
+    /// Writes `values` from place `at` on; what does not fit is a defect of ours and left out.
+    pub fn write(&self, at: usize, values: &[T]) {
+        let count = values.len().min(self.len.saturating_sub(at));
+        // SAFETY: not NULL where `len` > 0, aligned, and by the conventions at least `len` elements long.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.wrapping_add(at), count) }
+    }
+}

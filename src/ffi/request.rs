@@ -176,7 +176,7 @@ impl gomlx_request {
             prompt: self.prompt()?,
             sampling: self.sampling()?,
             max_tokens: (self.max_tokens != u32::MAX).then_some(self.max_tokens as usize),
-            stop: self.stop()?,
+            stop: input::texts("stop", self.stop, self.stop_count)?,
             stop_tokens: input::array("stop_tokens", self.stop_tokens, self.stop_token_count)?.to_vec(),
             ignore_end: self.has(gomlx_request_flag::GOMLX_REQUEST_IGNORE_END),
             special_in_text: self.has(gomlx_request_flag::GOMLX_REQUEST_SPECIAL_IN_TEXT),
@@ -187,7 +187,8 @@ impl gomlx_request {
         })
     }
 
-    fn prompt(&self) -> Result<Prompt> {
+    /// What the request continues.
+    pub(super) fn prompt(&self) -> Result<Prompt> {
         let given = [self.prompt.len, self.token_count, self.message_count, self.messages_json.len];
         match given.map(|len| len > 0) {
             [true, false, false, false] => Ok(Prompt::Text(self.prompt.text("prompt")?.to_owned())),
@@ -202,7 +203,7 @@ impl gomlx_request {
     /// The conversation of the request.
     pub(super) fn chat(&self) -> Result<Chat> {
         let messages = match (self.message_count > 0, self.messages_json.len > 0) {
-            (true, false) => self.plain_messages()?,
+            (true, false) => plain_messages(self.messages, self.message_count)?,
             (false, true) => Message::list_from_json(self.messages_json.text("messages_json")?)?,
             (true, true) => fail!(Argument, "both messages and messages_json are given"),
             (false, false) => fail!(Argument, "the prompt is empty: no text, no tokens, no messages"),
@@ -212,21 +213,6 @@ impl gomlx_request {
             json => Some(serde_json::from_str(json).map_err(|e| error!(Argument, "template_variables: {e}"))?),
         };
         Ok(Chat { messages, variables, continue_final: self.has(gomlx_request_flag::GOMLX_REQUEST_CONTINUE_FINAL) })
-    }
-
-    fn plain_messages(&self) -> Result<Vec<Message>> {
-        let turns = input::array("messages", self.messages, self.message_count)?;
-        let turn = |(at, turn): (usize, &gomlx_message)| {
-            let role = turn.role.text("role").map_err(|e| e.at(format_args!("messages[{at}]")))?;
-            let content = turn.content.text("content").map_err(|e| e.at(format_args!("messages[{at}]")))?;
-            Ok(Message::new(role, content))
-        };
-        turns.iter().enumerate().map(turn).collect()
-    }
-
-    fn stop(&self) -> Result<Vec<String>> {
-        let texts = input::array("stop", self.stop, self.stop_count)?;
-        texts.iter().enumerate().map(|(at, text)| Ok(text.text(&format!("stop[{at}]"))?.to_owned())).collect()
     }
 
     fn sampling(&self) -> Result<Sampling> {
@@ -246,6 +232,17 @@ impl gomlx_request {
             logprobs: self.logprobs,
         })
     }
+}
+
+/// The turns of an array of `gomlx_message`.
+pub(super) fn plain_messages(messages: *const gomlx_message, count: usize) -> Result<Vec<Message>> {
+    let turns = input::array("messages", messages, count)?;
+    let turn = |(at, turn): (usize, &gomlx_message)| {
+        let role = turn.role.text("role").map_err(|e| e.at(format_args!("messages[{at}]")))?;
+        let content = turn.content.text("content").map_err(|e| e.at(format_args!("messages[{at}]")))?;
+        Ok(Message::new(role, content))
+    };
+    turns.iter().enumerate().map(turn).collect()
 }
 
 /// Fills `out_request`, declared `struct_size` bytes long by the caller (`sizeof *out_request`), with the defaults.
