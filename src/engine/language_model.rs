@@ -15,7 +15,7 @@ use super::request::{Chat, Prompt, Request};
 use super::sampling::Sampler;
 use super::scheduler::{Channel, Generating, Goal, Limits, Scheduler, Submission};
 use super::text::{ChatTemplate, Detokenizer, RenderOptions, StopMatcher, Tokenizer};
-use super::{memory, runtime};
+use super::{logging, memory, runtime};
 
 /// What a model is, for people and for choosing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -100,6 +100,8 @@ const DEFAULT_CONTEXT: usize = 8192;
 impl Model {
     /// Loads the model in folder `path`. Blocks until it can generate; `options.control` reports progress and cancels.
     pub fn load(path: &Path, options: &ModelOptions) -> Result<Model> {
+        logging::init();
+        let began = Instant::now();
         if options.backend == BackendChoice::Mlx {
             fail!(Unsupported, "this build has no mlx backend")
         }
@@ -121,6 +123,7 @@ impl Model {
             Ok((backend, decoder))
         })?;
         info.device = description.recv().ok();
+        log::info!("loaded {} in {:.3} s: {:?}", info.path.display(), began.elapsed().as_secs_f64(), info.device);
         Ok(Model(Arc::new(Inner { scheduler, tokenizer, template, info, end_tokens })))
     }
 

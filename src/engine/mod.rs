@@ -8,6 +8,7 @@ pub mod control;
 pub mod error;
 pub mod generation;
 pub mod language_model;
+mod logging;
 pub mod memory;
 pub mod model;
 pub mod options;
