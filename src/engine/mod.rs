@@ -5,6 +5,7 @@ pub mod batch;
 pub mod catalog;
 pub mod classify;
 pub mod control;
+pub mod defect;
 pub mod error;
 pub mod generation;
 pub mod language_model;

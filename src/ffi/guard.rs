@@ -1,11 +1,11 @@
-//! The panic boundary: the only `catch_unwind` of the library, which every entry of the ABI passes.
+//! The panic boundary: the only `catch_unwind` of the ABI, which every entry passes.
 //!
 //! A panic in here is a defect of ours. It must neither end the host (unwinding out of `extern "C"` aborts) nor write
 //! to its stderr, which belongs to the host; its message and place go into the error record instead.
 //!
 //! Printing is done by the process-wide panic hook, before unwinding begins, so a boundary alone can't keep a panic
 //! quiet. The first guarded call therefore wraps the hook that it finds: panics inside a guarded call, or on a thread
-//! of ours, are noted; all others go on to the wrapped hook as if we were not there. In the cdylib and the staticlib
+//! of ours, are noted for the error record; all others go on to the wrapped hook as if we were not there. In the cdylib and the staticlib
 //! of a C host the hook is our own copy's, so nobody else can notice. A Rust host that links the rlib and never calls
 //! the C ABI keeps its hook untouched; one that sets a hook after us simply wins (and sees our panics printed).
 
@@ -15,6 +15,7 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
 use super::error::{gomlx_error, gomlx_status, record};
+use crate::engine::defect;
 use crate::engine::error::{Error, Result, Status};
 
 /// Names of the engine's threads begin so; their panics reach callers as errors, too.
@@ -87,7 +88,10 @@ fn quiet(next: Hook) -> Hook {
             Some(place) => format!("{}:{}: {text}", place.file(), place.line()),
             None => text.to_owned(),
         };
-        let _ = NOTE.try_with(|slot| *slot.borrow_mut() = Some(note));
+        match inside {
+            true => NOTE.set(Some(note)),
+            false => defect::note(note),
+        }
     })
 }
 
@@ -177,5 +181,6 @@ mod tests {
         let ours = std::thread::Builder::new().name("gomlx-test".into()).spawn(|| panic!("ours"));
         let _ = ours.expect("a thread").join();
         assert_eq!(seen.load(Relaxed), 1, "the host's hook saw a panic of our thread");
+        assert!(defect::latest().contains("guard.rs:") && defect::latest().ends_with("ours"), "{}", defect::latest());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each function does four things: check what came in, convert it, call the engine, hand back what came out. The
 //! craft that all of them share lives in five files and nowhere else:
-//! - `guard`: the only `catch_unwind`; every entry passes it;
+//! - `guard`: the panic boundary that every entry passes;
 //! - `handle`: the only casts between C pointers and owned Rust values;
 //! - `options`: `struct_size`, and C enumerators to Rust enums;
 //! - `input`: the caller's strings and arrays; `output`: the caller's out-pointers and buffers.

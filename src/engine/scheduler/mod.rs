@@ -23,6 +23,7 @@ pub use evaluation::{Asking, Evaluation, Pooling, Question};
 pub use sequence::{Generating, Goal, Submission};
 
 use super::backend::{Backend, KvType};
+use super::defect;
 use super::error::{Error, Result, Status, error, fail};
 use super::model::decoder::Decoder;
 
@@ -102,7 +103,7 @@ impl Scheduler {
         let thread = std::thread::Builder::new().name("gomlx-scheduler".into()).spawn(body);
         let thread = thread.map_err(|e| error!(Memory, "no thread for the scheduler: {e}"))?;
         let scheduler = Self { inbox, thread: Some(thread), pid: std::process::id() };
-        outcome.recv().unwrap_or_else(|_| Err(error!(Internal, "the scheduler's thread panicked while loading")))?;
+        outcome.recv().unwrap_or_else(|_| Err(error!(Internal, "a panic while loading: {}", defect::latest())))?;
         Ok(scheduler)
     }
 
@@ -158,7 +159,7 @@ struct Farewell<'a>(&'a Inbox);
 impl Drop for Farewell<'_> {
     fn drop(&mut self) {
         let failure = if std::thread::panicking() {
-            Error::new(Status::Internal, "the scheduler's thread panicked; load the model again")
+            error!(Internal, "the scheduler panicked: {}; load the model again", defect::latest())
         } else {
             Error::new(Status::State, "the model was freed")
         };

@@ -11,6 +11,7 @@ use super::prefix::{PrefixCache, common};
 use super::sequence::{Ended, Goal, Sequence, Submission, refuse};
 use super::{Inbox, Limits};
 use crate::engine::backend::{Backend, NO_PAGE, PAGE_TOKENS, PageId, Segment};
+use crate::engine::defect;
 use crate::engine::error::{Error, Result, Status, error, fail};
 use crate::engine::memory;
 use crate::engine::model::decoder::{Decoder, cache_layout};
@@ -424,7 +425,7 @@ impl Outcome {
 impl<B: Backend> Drop for Worker<B> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let error = Error::new(Status::Internal, "a step panicked; load the model again");
+            let error = error!(Internal, "a step panicked: {}; load the model again", defect::latest());
             for sequence in &mut self.running {
                 sequence.fail(error.clone());
             }
