@@ -1,6 +1,6 @@
 //! What this process can compute on.
 
-use std::sync::OnceLock;
+use once_cell::sync::OnceCell;
 
 use super::error::{gomlx_error, gomlx_status};
 use super::guard;
@@ -48,18 +48,17 @@ struct Fixed {
 
 /// Looks at the machine once; a failure (an unknown `GOMLX_ISA`) is looked at again.
 fn fixed() -> crate::engine::Result<&'static Fixed> {
-    static FIXED: OnceLock<Fixed> = OnceLock::new();
-    if let Some(fixed) = FIXED.get() {
-        return Ok(fixed);
-    }
-    let info = runtime::describe()?;
-    Ok(FIXED.get_or_init(|| Fixed {
-        threads: u32::try_from(info.threads).unwrap_or(u32::MAX),
-        memory: info.memory,
-        backends: Kept::new(info.backends.join(",")),
-        device: Kept::new(info.device),
-        isa: Kept::new(info.isa),
-    }))
+    static FIXED: OnceCell<Fixed> = OnceCell::new();
+    FIXED.get_or_try_init(|| {
+        let info = runtime::describe()?;
+        Ok(Fixed {
+            threads: u32::try_from(info.threads).unwrap_or(u32::MAX),
+            memory: info.memory,
+            backends: Kept::new(info.backends.join(",")),
+            device: Kept::new(info.device),
+            isa: Kept::new(info.isa),
+        })
+    })
 }
 
 /// Describes machine, build and live handles. `GOMLX_ERR_ARGUMENT` or `GOMLX_ERR_UNSUPPORTED` where the environment's
