@@ -30,11 +30,12 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Whoever needs them may use these.
-const LEAVES: &[&str] = &["control", "error", "memory", "options", "request", "sampling", "text", "weights"];
+const LEAVES: &[&str] = &["control", "defect", "error", "memory", "options", "request", "sampling", "text", "weights"];
 
 /// A leaf may use these leaves only.
 const LEAF_USES: &[(&str, &[&str])] = &[
     ("control", &["error"]),
+    ("defect", &["error"]),
     ("error", &[]),
     ("memory", &["error"]),
     ("options", &["backend", "control", "weights"]),

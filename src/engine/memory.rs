@@ -3,7 +3,10 @@
 //! Every large holding (weights, KV pages, activation slots) is taken through [`reserve`] and given back when its
 //! [`Reservation`] drops, so `active` is the sum of what lives and a limit can refuse before the system does.
 
+use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
 
 use super::error::{Result, fail};
 
@@ -114,9 +117,25 @@ pub fn reset_peak() {
     PEAK.store(ACTIVE.load(Relaxed), Relaxed);
 }
 
-/// Asks every pool to return what it keeps for reuse; each does so at its owner's next step.
+/// Asks every pool to return what it keeps for reuse: idle owners at once, busy ones at their next idle moment.
 pub fn clear_cache() {
     CLEAR_EPOCH.fetch_add(1, Relaxed);
+    OWNERS.lock().retain(|owner| owner.upgrade().inspect(|owner| owner.wake()).is_some());
+}
+
+/// Who keeps memory for reuse, and may be asleep when it is asked for.
+pub trait Owner: Send + Sync {
+    /// Looks at [`clear_epoch`] soon.
+    fn wake(&self);
+}
+
+static OWNERS: Mutex<Vec<Weak<dyn Owner>>> = Mutex::new(Vec::new());
+
+/// Has `owner` woken by [`clear_cache`] while it lives.
+pub fn register(owner: Weak<dyn Owner>) {
+    let mut owners = OWNERS.lock();
+    owners.retain(|owner| owner.strong_count() > 0);
+    owners.push(owner);
 }
 
 /// Changes when [`clear_cache`] was called: a pool compares it with the value it saw last.

@@ -176,6 +176,9 @@ pub trait Backend: Sized + 'static {
     fn select_rows(&self, x: &Self::Act, rows: &[usize]) -> Result<Self::Act>;
     /// Copies the activation to the host, row-major, replacing what `out` held.
     fn read(&self, x: &Self::Act, out: &mut Vec<f32>) -> Result<()>;
+    /// Returns to the system what is kept for reuse and was asked for by
+    /// [`memory::clear_cache`](crate::engine::memory::clear_cache). Called while nothing runs.
+    fn release_unused(&self) {}
     /// Brings host values in; for tests and training.
     fn write(&self, rows: usize, cols: usize, values: &[f32]) -> Result<Self::Act>;
 }

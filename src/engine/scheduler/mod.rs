@@ -12,8 +12,8 @@ mod prefix;
 mod sequence;
 mod worker;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
@@ -25,6 +25,7 @@ pub use sequence::{Generating, Goal, Submission};
 use super::backend::{Backend, KvType};
 use super::defect;
 use super::error::{Error, Result, Status, error, fail};
+use super::memory;
 use super::model::decoder::Decoder;
 
 /// What the scheduler keeps to.
@@ -72,6 +73,14 @@ struct InboxState {
     failure: Option<Error>,
 }
 
+impl memory::Owner for Inbox {
+    fn wake(&self) {
+        // Under the lock: the worker is then either before its last look or asleep, never between the two.
+        let _state = self.state.lock();
+        self.news.notify_one();
+    }
+}
+
 impl Scheduler {
     /// Starts the thread. `make` builds backend and decoder there, because backends are bound to their thread.
     pub fn start<B, F>(limits: Limits, make: F) -> Result<Self>
@@ -85,6 +94,8 @@ impl Scheduler {
             queue: limits.queue,
             closing: AtomicBool::new(false),
         });
+        let owner: Weak<Inbox> = Arc::downgrade(&inbox);
+        memory::register(owner);
         let (ready, outcome) = std::sync::mpsc::channel();
         let theirs = inbox.clone();
         let body = move || {

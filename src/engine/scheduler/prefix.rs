@@ -63,6 +63,11 @@ impl PrefixCache {
         Self { nodes, next: 0, roots, windows, page_bytes, bytes: 0, budget, clock: 0 }
     }
 
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// Bytes of the pages it holds (a page also held by a sequence counts too).
     #[cfg(test)]
     pub fn bytes(&self) -> usize {

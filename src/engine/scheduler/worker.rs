@@ -114,11 +114,9 @@ impl<B: Backend> Worker<B> {
         }
         self.clear_epoch = epoch;
         self.prefixes.clear(&mut self.pools);
-        for (group, pool) in self.pools.iter_mut().enumerate() {
-            pool.trim();
-            let shrunk = self.backend.resize(&mut self.cache, group, pool.high_water());
-            debug_assert!(shrunk.is_ok(), "returning memory cannot fail");
-        }
+        self.trim();
+        (self.logits, self.hidden) = (Vec::new(), Vec::new());
+        self.backend.release_unused();
     }
 
     /// Ends running and waiting requests that were cancelled, abandoned or are late.
@@ -168,18 +166,19 @@ impl<B: Backend> Worker<B> {
 
     /// Whether the running set may grow by this request. Questions are short: more of them fill a step.
     fn has_place(&self, request: &Submission) -> bool {
-        let places = match request.goal {
-            Goal::Generate(_) => self.limits.sequences,
-            Goal::Evaluate(_) => self.limits.sequences * QUESTIONS_PER_SEQUENCE,
-        };
-        self.running.len() < places
+        let generates = |goal: &Goal| matches!(goal, Goal::Generate(_));
+        let generating = self.running.iter().filter(|sequence| generates(&sequence.request.goal)).count();
+        match generates(&request.goal) {
+            true => generating < self.limits.sequences,
+            false => self.running.len() - generating < self.limits.sequences * QUESTIONS_PER_SEQUENCE,
+        }
     }
 
     /// Whether a running sequence will soon have computed more of this prompt's beginning than the cache has: then
     /// waiting for it is cheaper than computing the same again.
     fn is_being_computed(&self, prompt: &[u32]) -> bool {
         self.limits.prefix_budget != Some(0)
-            && self.running.iter().any(|leader| {
+            && self.running.iter().filter(|leader| leader.request.keep_prefix).any(|leader| {
                 let shared = common(&leader.tokens[..leader.prompt_len()], &prompt[..prompt.len() - 1]);
                 leader.computed < shared / PAGE_TOKENS * PAGE_TOKENS
             })
@@ -234,13 +233,37 @@ impl<B: Backend> Worker<B> {
 
     /// Plans and executes one step.
     fn step(&mut self, inbox: &Inbox) -> Result<()> {
-        if self.running.is_empty() {
-            return Ok(());
+        while !self.running.is_empty() {
+            let standings: Vec<_> = self.running.iter().map(Sequence::standing).collect();
+            let plan = plan(&standings, self.limits.chunk);
+            match self.provide_pages(&plan) {
+                Ok(()) => return self.execute(&plan, inbox),
+                Err(error) if error.status() == Status::Memory => self.make_room(error),
+                Err(error) => return Err(error),
+            }
         }
-        let standings: Vec<_> = self.running.iter().map(Sequence::standing).collect();
-        let plan = plan(&standings, self.limits.chunk);
-        self.provide_pages(&plan)?;
-        self.execute(&plan, inbox)
+        Ok(())
+    }
+
+    /// The process's memory limit, or the system, refused pages that the budget allows: the prefix cache goes first,
+    /// then the request that came last, so that the others go on.
+    fn make_room(&mut self, error: Error) {
+        if self.prefixes.is_empty() {
+            let last = self.running.len() - 1;
+            self.running[last].fail(error);
+            self.remove(last);
+        }
+        self.prefixes.clear(&mut self.pools);
+        self.trim();
+    }
+
+    /// Returns the memory of pages that nobody holds at the end of each pool.
+    fn trim(&mut self) {
+        for (group, pool) in self.pools.iter_mut().enumerate() {
+            pool.trim();
+            let shrunk = self.backend.resize(&mut self.cache, group, pool.high_water());
+            debug_assert!(shrunk.is_ok(), "returning memory cannot fail");
+        }
     }
 
     /// Makes sure that every position the step writes has a page with memory.

@@ -105,7 +105,7 @@ impl Pool {
     }
 
     /// Returns the free slots to the system when [`memory::clear_cache`] was called since the last look.
-    fn clear_if_asked(&self) {
+    pub fn clear_if_asked(&self) {
         let epoch = memory::clear_epoch();
         if self.epoch.replace(epoch) != epoch {
             self.clear();

@@ -268,6 +268,10 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn release_unused(&self) {
+        self.pool.clear_if_asked();
+    }
+
     fn write(&self, rows: usize, cols: usize, values: &[f32]) -> Result<Activation> {
         if rows.checked_mul(cols) != Some(values.len()) {
             fail!(Internal, "write: {} values for {rows}x{cols}", values.len())
