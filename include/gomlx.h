@@ -249,6 +249,17 @@ typedef enum gomlx_stop_reason_value {
 } gomlx_stop_reason_value;
 
 /**
+ * The bits of `gomlx_classify_flags`.
+ */
+typedef enum gomlx_classify_flag {
+    /**
+     * Only the winner must be known exactly, which is quicker where labels have several tokens: each other label's
+     * log-probability may be an upper bound, and probabilities are relative to those.
+     */
+    GOMLX_CLASSIFY_BEST_ONLY = 1,
+} gomlx_classify_flag;
+
+/**
  * The values of `gomlx_pooling`.
  */
 typedef enum gomlx_pooling_value {
@@ -854,6 +865,11 @@ typedef struct gomlx_metrics {
 typedef int32_t (*gomlx_chunk_fn)(const struct gomlx_chunk *chunk, void *user_data);
 
 /**
+ * Switches of a classification: any of `enum gomlx_classify_flag`, or'ed.
+ */
+typedef uint32_t gomlx_classify_flags;
+
+/**
  * Which of several labels fits each of many texts. `gomlx_classify_request_init` fills the defaults; then set either
  * `pattern` or `messages`, `texts` and `labels`.
  */
@@ -863,9 +879,9 @@ typedef struct gomlx_classify_request {
      */
     uint32_t struct_size;
     /**
-     * Must be 0.
+     * Any of `enum gomlx_classify_flag`, or'ed.
      */
-    uint32_t reserved;
+    gomlx_classify_flags flags;
     /**
      * Plain text around `{text}`, which stands in it once: `Sentence: {text}\nDomain:`.
      */

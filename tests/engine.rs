@@ -230,6 +230,7 @@ fn labels_score_as_they_would_be_generated() {
         template: ClassifyTemplate::Text("Sentence: {text}\nDomain:".into()),
         texts: texts.map(String::from).to_vec(),
         labels: labels.map(String::from).to_vec(),
+        best_only: false,
         logits: true,
         deadline: None,
         control: None,
@@ -237,6 +238,11 @@ fn labels_score_as_they_would_be_generated() {
     let results = model.classify(&asked).unwrap();
     let names: Vec<&str> = results.iter().map(|result| labels[result.label]).collect();
     assert_eq!(names, [" banking", " travel", " kitchen and dining"]);
+    let quick = model.classify(&ClassifyRequest { best_only: true, logits: false, ..asked.clone() }).unwrap();
+    for (quick, full) in quick.iter().zip(&results) {
+        assert_eq!((quick.label, quick.logprobs[quick.label]), (full.label, full.logprobs[full.label]));
+        assert!(quick.logprobs.iter().zip(&full.logprobs).all(|(quick, full)| quick >= full));
+    }
     for (text, result) in texts.iter().zip(&results) {
         assert!((result.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert_eq!(result.logits.len(), model.info().vocabulary);

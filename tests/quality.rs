@@ -89,6 +89,7 @@ fn clinc_domains_are_found_as_with_exact_arithmetic() {
                 template: ClassifyTemplate::Text("Sentence: {text}\nDomain:".into()),
                 texts: texts.clone(),
                 labels: labels.clone(),
+                best_only: false,
                 logits: false,
                 deadline: None,
                 control: None,

@@ -69,6 +69,10 @@ typedef enum gomlx_stop_reason_value {
     GOMLX_STOP_ERROR = 7,
 } gomlx_stop_reason_value;
 
+typedef enum gomlx_classify_flag {
+    GOMLX_CLASSIFY_BEST_ONLY = 1,
+} gomlx_classify_flag;
+
 typedef enum gomlx_pooling_value {
     GOMLX_POOLING_MEAN = 0,
     GOMLX_POOLING_LAST = 1,
@@ -245,9 +249,11 @@ typedef struct gomlx_metrics {
 
 typedef int32_t (*gomlx_chunk_fn)(const struct gomlx_chunk *chunk, void *user_data);
 
+typedef uint32_t gomlx_classify_flags;
+
 typedef struct gomlx_classify_request {
     uint32_t struct_size;
-    uint32_t reserved;
+    gomlx_classify_flags flags;
     struct gomlx_string pattern;
     const struct gomlx_message *messages;
     size_t message_count;

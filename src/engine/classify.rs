@@ -23,6 +23,9 @@ pub struct ClassifyRequest {
     pub texts: Vec<String>,
     /// The answers to choose from, written exactly as they would follow the prompt (mind a leading space).
     pub labels: Vec<String>,
+    /// Only the winner must be known exactly, which is quicker where labels have several tokens. Each other label's
+    /// log-probability may then be an upper bound (that of its first token), and probabilities are relative to those.
+    pub best_only: bool,
     /// Also returns the logits of the token after each prompt.
     pub logits: bool,
     /// Fails with `Deadline` when all of it takes longer.
@@ -73,7 +76,8 @@ impl Model {
         run.warm(&before, special)?;
         let question = |text: &String| {
             let prompt = self.tokenize(&[before.as_str(), text, &after].concat(), special)?;
-            let question = Question { continuations: labels.clone(), logits: request.logits, hidden: None };
+            let (best_only, logits) = (request.best_only, request.logits);
+            let question = Question { continuations: labels.clone(), best_only, logits, hidden: None };
             Ok((prompt, question))
         };
         let answers = run.ask(request.texts.iter().map(question))?;
@@ -90,7 +94,7 @@ impl Model {
             Ok(tokens)
         });
         let continuations = Arc::new(tokens.collect::<Result<_>>()?);
-        let question = Question { continuations, logits: false, hidden: None };
+        let question = Question { continuations, ..Question::default() };
         let run = Run::new(self, None, control);
         let mut answers = run.ask(std::iter::once(self.prompt_tokens(prompt).map(|tokens| (tokens, question))))?;
         answers.pop().map(|(answer, _)| answer.logprobs).ok_or_else(|| error!(Internal, "a score without an answer"))

@@ -15,6 +15,17 @@ use crate::engine::Chat;
 use crate::engine::classify::{Classification, ClassifyRequest, ClassifyTemplate, Pooling};
 use crate::engine::error::{Result, fail};
 
+/// Switches of a classification: any of `enum gomlx_classify_flag`, or'ed.
+pub type gomlx_classify_flags = u32;
+
+/// The bits of `gomlx_classify_flags`.
+#[repr(C)]
+pub enum gomlx_classify_flag {
+    /// Only the winner must be known exactly, which is quicker where labels have several tokens: each other label's
+    /// log-probability may be an upper bound, and probabilities are relative to those.
+    GOMLX_CLASSIFY_BEST_ONLY = 1,
+}
+
 /// Which of several labels fits each of many texts. `gomlx_classify_request_init` fills the defaults; then set either
 /// `pattern` or `messages`, `texts` and `labels`.
 #[repr(C)]
@@ -22,8 +33,8 @@ use crate::engine::error::{Result, fail};
 pub struct gomlx_classify_request {
     /// `sizeof(gomlx_classify_request)`.
     pub struct_size: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Any of `enum gomlx_classify_flag`, or'ed.
+    pub flags: gomlx_classify_flags,
     /// Plain text around `{text}`, which stands in it once: `Sentence: {text}\nDomain:`.
     pub pattern: gomlx_string,
     /// Or a conversation whose contents hold `{text}` once, rendered by the model's chat template.
@@ -74,7 +85,7 @@ pub enum gomlx_pooling_value {
 
 const DEFAULTS: gomlx_classify_request = gomlx_classify_request {
     struct_size: size_of::<gomlx_classify_request>() as u32,
-    reserved: 0,
+    flags: 0,
     pattern: gomlx_string::EMPTY,
     messages: std::ptr::null(),
     message_count: 0,
@@ -88,8 +99,9 @@ const DEFAULTS: gomlx_classify_request = gomlx_classify_request {
 
 impl gomlx_classify_request {
     fn to_engine(self, logits: bool) -> Result<ClassifyRequest> {
-        if self.reserved != 0 {
-            fail!(Argument, "reserved is {}, not 0", self.reserved)
+        let best_only = gomlx_classify_flag::GOMLX_CLASSIFY_BEST_ONLY as u32;
+        if self.flags & !best_only != 0 {
+            fail!(Argument, "flags: unknown bits {:#x}", self.flags & !best_only)
         }
         let template = match (self.pattern.len > 0, self.message_count > 0) {
             (true, false) => ClassifyTemplate::Text(self.pattern.text("pattern")?.to_owned()),
@@ -104,6 +116,7 @@ impl gomlx_classify_request {
             template,
             texts: input::texts("texts", self.texts, self.text_count)?,
             labels: input::texts("labels", self.labels, self.label_count)?,
+            best_only: self.flags & best_only != 0,
             logits,
             deadline: (self.deadline_ms != 0).then(|| Duration::from_millis(self.deadline_ms)),
             control: control::nullable(self.control)?,

@@ -22,6 +22,8 @@ pub enum Pooling {
 pub struct Question {
     /// Continuations to score, each at least one token.
     pub continuations: Arc<Vec<Vec<u32>>>,
+    /// Only the most probable continuation must be known exactly: others are given up once they cannot win.
+    pub best_only: bool,
     /// Also the logits of the token after the prompt.
     pub logits: bool,
     /// Also the pooled hidden state after the final norm.
@@ -31,7 +33,8 @@ pub struct Question {
 /// The answer to a [`Question`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {
-    /// Natural log-probability of each token of each continuation, given the prompt and the tokens before it.
+    /// Natural log-probability of each token of each continuation, given the prompt and the tokens before it. With
+    /// `best_only`, a continuation that was given up has its first token's only.
     pub logprobs: Vec<Vec<f32>>,
     /// `[vocab]`, where asked for.
     pub logits: Vec<f32>,
@@ -122,14 +125,25 @@ impl Asking {
         known.push(row[next as usize] - sampling::log_sum_exp(row));
     }
 
-    /// The tokens to put behind the prompt next, or `None` when everything is known.
+    /// The tokens to put behind the prompt next, or `None` when everything is known: of the continuations that are
+    /// not yet scored to their end, the one that begins best.
     pub fn next_stage(&mut self) -> Option<&[u32]> {
-        let from = self.stage.map_or(0, |stage| stage + 1);
-        let rest = self.question.continuations.iter().enumerate().skip(from);
-        let (stage, tokens) =
-            rest.filter(|(_, tokens)| tokens.len() > 1).map(|(i, t)| (i, &t[..t.len() - 1])).next()?;
+        let (mut best_known, mut next) = (f32::NEG_INFINITY, None);
+        for (index, (tokens, known)) in self.question.continuations.iter().zip(&self.answer.logprobs).enumerate() {
+            if known.len() == tokens.len() {
+                best_known = best_known.max(known.iter().sum());
+            } else if next.is_none_or(|other: usize| known[0] > self.answer.logprobs[other][0]) {
+                next = Some(index);
+            }
+        }
+        let stage = next?;
+        // Further tokens only make a continuation less probable, and this one begins best of those left.
+        if self.question.best_only && self.answer.logprobs[stage][0] < best_known {
+            return None;
+        }
         self.stage = Some(stage);
-        Some(tokens)
+        let tokens = &self.question.continuations[stage];
+        Some(&tokens[..tokens.len() - 1])
     }
 
     /// Everything found out.
@@ -138,5 +152,47 @@ impl Asking {
         let rows = self.pooled_rows.max(1) as f32;
         answer.hidden.iter_mut().for_each(|sum| *sum /= rows);
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Logits over four tokens whose log-probabilities are these (they sum to one).
+    fn logits(probabilities: [f32; 4]) -> Vec<f32> {
+        probabilities.iter().map(|p| p.ln()).collect()
+    }
+
+    fn asking(best_only: bool) -> Asking {
+        let continuations = Arc::new(vec![vec![0], vec![1, 2, 3], vec![2, 0]]);
+        Asking::new(Question { continuations, best_only, ..Question::default() })
+    }
+
+    #[test]
+    fn continuations_are_scored_best_beginning_first_and_to_their_end() {
+        let mut asking = asking(false);
+        asking.take_prompt_logits(&logits([0.1, 0.2, 0.6, 0.1]));
+        assert_eq!(asking.next_stage(), Some(&[2][..]));
+        asking.take_logits(&logits([0.5, 0.2, 0.2, 0.1]));
+        assert_eq!(asking.next_stage(), Some(&[1, 2][..]));
+        asking.take_logits(&logits([0.1, 0.1, 0.7, 0.1]));
+        asking.take_logits(&logits([0.1, 0.1, 0.1, 0.7]));
+        assert_eq!(asking.next_stage(), None);
+        let sums: Vec<f32> = asking.answer().logprobs.iter().map(|tokens| tokens.iter().sum::<f32>().exp()).collect();
+        for (sum, expected) in sums.iter().zip([0.1, 0.2 * 0.7 * 0.7, 0.6 * 0.5]) {
+            assert!((sum - expected).abs() < 1e-6, "{sum} {expected}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_win_is_given_up() {
+        let mut asking = asking(true);
+        asking.take_prompt_logits(&logits([0.1, 0.2, 0.6, 0.1]));
+        assert_eq!(asking.next_stage(), Some(&[2][..]));
+        asking.take_logits(&logits([0.5, 0.2, 0.2, 0.1]));
+        // 0.6 * 0.5 is more than 0.2, whatever follows.
+        assert_eq!(asking.next_stage(), None);
+        assert_eq!(asking.answer().logprobs.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 2]);
     }
 }
