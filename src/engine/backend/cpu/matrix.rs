@@ -3,7 +3,6 @@
 use crate::engine::error::{Result, fail};
 use crate::engine::weights::{self, Bytes, DType, Storage, Tensor};
 
-use super::kernels::lanes::{LANES, Rows};
 use super::kernels::unpack::Float;
 
 /// A weight matrix `[rows, cols]` = `[outputs, inputs]`. Nothing is copied, converted or rearranged.
@@ -153,30 +152,6 @@ impl Matrix {
                 packed.as_slice().len() + scales.as_slice().len() + biases.as_slice().len()
             }
         }
-    }
-}
-
-/// Bytes of a table with a fixed number to the row, ready to be read sixteen rows at a time.
-#[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
-    bytes: &'a [u8],
-    stride: usize,
-}
-
-impl<'a> Strided<'a> {
-    /// `bytes` as rows of `stride` bytes.
-    pub fn new(bytes: &'a [u8], stride: usize) -> Self {
-        Self { bytes, stride }
-    }
-    /// Rows `first .. first + 16`; those past the end repeat the last one. `next` is the first of the rows to be
-    /// read after these.
-    pub fn rows(&self, first: usize, next: Option<usize>) -> Rows {
-        let last = (self.bytes.len() / self.stride).saturating_sub(1);
-        let at = std::array::from_fn::<_, LANES, _>(|lane| {
-            self.bytes.as_ptr().wrapping_add((first + lane).min(last) * self.stride)
-        });
-        let ahead = next.map_or(0, |next| (next as isize - first as isize) * self.stride as isize);
-        Rows { at, ahead }
     }
 }
 

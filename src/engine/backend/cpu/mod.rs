@@ -16,6 +16,7 @@ mod rotations;
 mod rows;
 pub mod scratch;
 pub mod team;
+mod tile;
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,7 @@
 use crate::engine::error::Result;
 
 use super::kernels::activations::SLACK;
-use super::kernels::lanes::{LANES, Rows};
+use super::kernels::lanes::LANES;
 use super::kernels::table::Table;
 use super::kernels::unpack::{Float, ORDER};
 use super::matrix::{Layout, Matrix};
@@ -209,11 +209,11 @@ unsafe fn pack_block(
         }
     }
     if r > 1 {
-        let at = std::array::from_fn::<_, LANES, _>(|lane| {
+        let rows = std::array::from_fn::<_, LANES, _>(|lane| {
             staging.wrapping_add(lane.min(r - 1) * steps).cast_const().cast()
         });
         // SAFETY: `r` rows of `steps` words were just written; the block has that many words and the slack.
-        unsafe { (table.interleave)(&Rows { at, ahead: 0 }, r, steps, words) };
+        unsafe { (table.interleave)(&rows, r, steps, words) };
     }
 }
 

@@ -6,6 +6,7 @@ use crate::engine::error::{Result, error};
 use crate::engine::memory::{self, Kind, Reservation};
 
 use super::pack::Packed;
+use super::team::Shares;
 
 /// A cache line, for alignment.
 #[derive(Clone, Copy)]
@@ -61,6 +62,7 @@ pub(super) struct Worker {
 pub struct Scratch {
     pub(super) packed: Vec<Packed>,
     pub(super) workers: Vec<WorkerCell>,
+    pub(super) shares: Shares,
     held: Option<Reservation>,
 }
 
@@ -124,6 +126,7 @@ impl Scratch {
         if self.workers.len() < count {
             self.workers.resize_with(count, WorkerCell::default);
         }
+        self.shares.split(count);
         self.workers[..count].iter_mut().try_for_each(|w| grow(w.0.get_mut()))
     }
 }

@@ -231,6 +231,45 @@ impl Shared {
     }
 }
 
+/// Numbers shared out among threads: each has a range of its own to go through in order (memory likes that), and
+/// helps with the others' when it is done.
+#[derive(Default)]
+pub struct Shares {
+    next: Vec<Counter>,
+    count: AtomicUsize,
+}
+
+/// On a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Counter(AtomicUsize);
+
+impl Shares {
+    /// Ranges for `threads` threads, from the next [`deal`](Shares::deal) on.
+    pub fn split(&mut self, threads: usize) {
+        self.next.resize_with(threads, Counter::default);
+    }
+    /// Shares out `0 .. count` anew; while nobody claims.
+    pub fn deal(&self, count: usize) {
+        self.count.store(count, Relaxed);
+        for (i, next) in self.next.iter().enumerate() {
+            next.0.store(self.start(i), Relaxed);
+        }
+    }
+    /// A number that nobody else has got, for thread `worker`; `None` when all are given out.
+    pub fn claim(&self, worker: usize) -> Option<usize> {
+        let threads = self.next.len();
+        (worker..worker + threads).map(|i| i % threads).find_map(|i| {
+            let end = self.start(i + 1);
+            let claimed = self.next[i].0.fetch_add(1, Relaxed);
+            (claimed < end).then_some(claimed)
+        })
+    }
+    fn start(&self, thread: usize) -> usize {
+        thread * self.count.load(Relaxed) / self.next.len()
+    }
+}
+
 /// Threads that compute by default: the physical cores this process may use, after its affinity mask and its
 /// cgroup's quota. `GOMLX_THREADS` is read by the caller, not here.
 pub fn default_threads() -> usize {

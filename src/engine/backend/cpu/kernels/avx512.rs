@@ -25,14 +25,18 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn transpose(rows: &Rows, offset: usize, bytes: usize) -> [Self::I; 16] {
-        let mask = u64::MAX >> (64 - bytes);
-        // SAFETY: masked loads touch only the `bytes` the caller vouches for; prefetches touch nothing.
+        // SAFETY: masked loads touch only the `bytes` the caller vouches for.
         unsafe {
             let mut a = [_mm512_setzero_si512(); 16];
-            for r in 0..16 {
-                let at = rows.at[r].wrapping_add(offset);
-                a[r] = _mm512_maskz_loadu_epi8(mask, at.cast());
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_offset(rows.ahead).cast());
+            if bytes == 64 {
+                for (a, row) in a.iter_mut().zip(rows) {
+                    *a = _mm512_loadu_si512(row.wrapping_add(offset).cast());
+                }
+            } else {
+                let mask = u64::MAX >> (64 - bytes);
+                for (a, row) in a.iter_mut().zip(rows) {
+                    *a = _mm512_maskz_loadu_epi8(mask, row.wrapping_add(offset).cast());
+                }
             }
             // Pairs of rows, then quads: 4x4 blocks of words stand transposed in each 128-bit quarter.
             let mut b = [_mm512_setzero_si512(); 16];
@@ -131,6 +135,7 @@ pub(super) mod vnni {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")],
         bf16: false,
         rows: 8,
+        stream: [1, 2, 3, 4, 5, 6, 7, 8],
         dots: { 1: [1, 2, 3, 4, 5, 6, 7, 8], 2: [1, 2, 3, 4, 5, 6, 7, 8] }
     );
 }
@@ -143,6 +148,7 @@ pub(super) mod bf16 {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c")],
         bf16: true,
         rows: 8,
+        stream: [1, 2, 3, 4, 5, 6, 7, 8],
         dots: { 1: [1, 2, 3, 4, 5, 6, 7, 8], 2: [1, 2, 3, 4, 5, 6, 7, 8] }
     );
 }

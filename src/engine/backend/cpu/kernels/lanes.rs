@@ -6,22 +6,62 @@
 /// Lanes of a vector, and output rows of a panel.
 pub const LANES: usize = 16;
 
-/// Where sixteen rows of a stored matrix are being read.
+/// Sixteen rows of a stored matrix: where each begins.
+pub type Rows = [*const u8; LANES];
+
+/// A stored table with a fixed number of bytes to the row, to be read sixteen rows at a time.
 #[derive(Clone, Copy)]
-pub struct Rows {
-    /// First byte of each row's next piece. Rows past the matrix's end repeat its last one.
-    pub at: [*const u8; LANES],
-    /// Byte distance to the rows that will be read after these, for prefetching; 0 when not known. Never
-    /// dereferenced.
-    pub ahead: isize,
+pub struct Strided {
+    start: *const u8,
+    stride: usize,
+    rows: usize,
 }
 
-impl Rows {
-    /// The same rows, `bytes` further on.
-    #[inline(always)]
-    pub fn skip(&self, bytes: usize) -> Rows {
-        Rows { at: self.at.map(|row| row.wrapping_add(bytes)), ahead: self.ahead }
+// SAFETY: a view of bytes that nobody writes; whoever reads through it vouches for their lifetime.
+unsafe impl Sync for Strided {}
+// SAFETY: as above.
+unsafe impl Send for Strided {}
+
+impl Strided {
+    /// `bytes` as rows of `stride` bytes, at least one.
+    pub fn new(bytes: &[u8], stride: usize) -> Self {
+        Self { start: bytes.as_ptr(), stride, rows: bytes.len() / stride.max(1) }
     }
+    /// Where `row` begins.
+    #[inline(always)]
+    pub fn at(&self, row: usize) -> *const u8 {
+        self.start.wrapping_add(row * self.stride)
+    }
+    /// Rows `first .. first + 16`; those past the end repeat the last one.
+    #[inline(always)]
+    pub fn rows(&self, first: usize) -> Rows {
+        let last = self.at(self.rows - 1);
+        let mut row = self.at(first);
+        let mut rows = [row; LANES];
+        for at in &mut rows {
+            *at = row.min(last);
+            row = row.wrapping_add(self.stride);
+        }
+        rows
+    }
+}
+
+/// Asks for the cache line at `at`, which need not be valid.
+#[inline(always)]
+pub fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64; prefetching touches nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a hint that touches nothing.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
 }
 
 /// Sixteen lanes of `u32`/`i32` (`I`) or `f32` (`F`).

@@ -14,6 +14,7 @@ pub mod norm;
 mod portable;
 pub mod product;
 pub mod rope;
+pub mod stream;
 pub mod table;
 pub mod unpack;
 pub mod vector;

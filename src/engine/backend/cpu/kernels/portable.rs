@@ -20,7 +20,7 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn transpose(rows: &Rows, offset: usize, bytes: usize) -> [Self::I; 16] {
         let mut words = [[0; LANES]; 16];
-        for (lane, row) in rows.at.iter().enumerate() {
+        for (lane, row) in rows.iter().enumerate() {
             let mut buffer = [0u8; 64];
             // SAFETY: the caller vouches for `bytes` (at most 64) from each row on.
             unsafe { std::ptr::copy_nonoverlapping(row.add(offset), buffer.as_mut_ptr(), bytes) };
@@ -146,4 +146,4 @@ impl Lanes for Portable {
     }
 }
 
-kernel_table!(Portable, bf16: false, rows: 4, dots: { 1: [1, 2, 3, 4] });
+kernel_table!(Portable, bf16: false, rows: 4, stream: [1], dots: { 1: [1, 2, 3, 4] });

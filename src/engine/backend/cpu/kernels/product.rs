@@ -7,7 +7,7 @@
 
 use super::lanes::{LANES, Lanes};
 
-/// One call's operands. `acc` and `out` are `[R][P * 16]`.
+/// One call's operands.
 #[derive(Clone, Copy)]
 pub struct Operands {
     /// Panels of `steps` vectors, `panel_stride` words apart.
@@ -72,15 +72,29 @@ pub unsafe fn dot_i8<S: Lanes, const R: usize, const P: usize, const WIDE: bool>
                 bias[p] = S::load_f(s.biases.add(p * s.stride + group * LANES));
             }
             for (r, dots) in dots.iter().enumerate() {
-                let [x_scale, x_sum] = s.x.add(group * R + r).read();
-                let (x_scale, x_sum) = (S::splat_f(x_scale), S::splat_f(x_sum));
+                let pair = s.x.add(group * R + r).read();
                 for p in 0..P {
-                    let at = o.acc.add((r * P + p) * LANES);
-                    let acc = S::mul_add(S::mul(scale[p], x_scale), S::to_f(dots[p]), S::load_f(at));
-                    S::store_f(at, S::mul_add(bias[p], x_sum, acc));
+                    let acc = o.acc.add((r * P + p) * LANES);
+                    S::store_f(acc, group_end::<S>(S::load_f(acc), dots[p], scale[p], bias[p], pair));
                 }
             }
         }
+    }
+}
+
+/// What a group adds to an accumulator.
+#[inline(always)]
+pub(super) unsafe fn group_end<S: Lanes>(
+    acc: S::F,
+    dot: S::I,
+    scale: S::F,
+    bias: S::F,
+    [x_scale, x_sum]: [f32; 2],
+) -> S::F {
+    // SAFETY: values only.
+    unsafe {
+        let acc = S::mul_add(S::mul(scale, S::splat_f(x_scale)), S::to_f(dot), acc);
+        S::mul_add(bias, S::splat_f(x_sum), acc)
     }
 }
 

@@ -6,11 +6,16 @@
 use super::Isa;
 use super::lanes::Rows;
 use super::product::{Operands, Scales};
+use super::stream::{Groups, Stream};
 
 /// Bytes × bytes of one tile.
 pub type DotI8 = unsafe fn(&Operands, &Scales);
 /// Halves × halves or floats × floats of one tile.
 pub type DotDense = unsafe fn(&Operands);
+/// Packed weights × bytes, few rows.
+pub type StreamI8 = unsafe fn(&Stream, &Groups);
+/// bf16 × bf16, few rows of so many columns.
+pub type StreamBf16 = unsafe fn(&Stream, usize);
 
 /// Entry points of one instruction set. All are unsafe for the same two reasons: the processor must have the
 /// instruction set, and pointers must be valid for what the function of that name in [`unpack`](super::unpack),
@@ -21,15 +26,19 @@ pub struct Table {
     /// Whether [`Table::dot_bf16`] may be called.
     pub bf16: bool,
     /// Stored words to a panel as they are.
-    pub words: unsafe fn(&Rows, usize, *mut u32),
+    pub words: unsafe fn(&Rows, usize, usize, *mut u32),
     /// Packed weights to a bytes panel, by width in bits.
-    pub bytes: [unsafe fn(&Rows, usize, *mut u32); 9],
+    pub bytes: [unsafe fn(&Rows, usize, usize, *mut u32); 9],
     /// Dense numbers to a floats panel, by [`Float`](super::unpack::Float).
-    pub floats: [unsafe fn(&Rows, usize, *mut f32); 3],
+    pub floats: [unsafe fn(&Rows, usize, usize, *mut f32); 3],
     /// Bytes panel to floats panel.
     pub dequantise: unsafe fn(*const u32, usize, usize, *const f32, *const f32, *mut f32),
     /// By "8-bit weights", panels - 1, rows - 1.
     pub dot_i8: [&'static [&'static [DotI8]]; 2],
+    /// By width in bits, rows - 1; as long as there are rows few enough.
+    pub stream_i8: [&'static [StreamI8]; 9],
+    /// By rows - 1; as long as there are rows few enough. Empty without [`Table::bf16`].
+    pub stream_bf16: &'static [StreamBf16],
     /// By panels - 1, rows - 1.
     pub dot_bf16: &'static [&'static [DotDense]],
     /// By panels - 1, rows - 1.
@@ -47,24 +56,25 @@ pub struct Table {
 /// Makes `TABLE` for a [`Lanes`](super::lanes::Lanes) type: `features` is the attribute for its entry points, `tile`
 /// the rows of a block, `dots` for each number of panels the numbers of rows there are micro-kernels for.
 macro_rules! kernel_table {
-    ($S:ty, $(#[$features:meta],)? bf16: $bf16:literal, rows: $rows:literal, dots: {$($p:literal: [$($r:literal),*]),*}) => {
-        use $crate::engine::backend::cpu::kernels::{activations, product, table, unpack};
+    ($S:ty, $(#[$features:meta],)? bf16: $bf16:literal, rows: $rows:literal, stream: [$($few:literal),*], dots: {$($p:literal: [$($r:literal),*]),*}) => {
+        use $crate::engine::backend::cpu::kernels::{activations, product, stream, table, unpack};
         use product::{Operands, Scales};
+        use stream::{Groups, Stream};
 
         $(#[$features])?
-        unsafe fn words(rows: &Rows, bytes: usize, out: *mut u32) {
+        unsafe fn words(rows: &Rows, offset: usize, bytes: usize, out: *mut u32) {
             // SAFETY: handed on to the caller, as everywhere in this macro.
-            unsafe { unpack::words::<$S>(rows, bytes, out) }
+            unsafe { unpack::words::<$S>(rows, offset, bytes, out) }
         }
         $(#[$features])?
-        unsafe fn bytes<const BITS: u32>(rows: &Rows, columns: usize, out: *mut u32) {
+        unsafe fn bytes<const BITS: u32>(rows: &Rows, offset: usize, columns: usize, out: *mut u32) {
             // SAFETY: as above.
-            unsafe { unpack::bytes::<$S, BITS>(rows, columns, out) }
+            unsafe { unpack::bytes::<$S, BITS>(rows, offset, columns, out) }
         }
         $(#[$features])?
-        unsafe fn floats<const KIND: usize>(rows: &Rows, count: usize, out: *mut f32) {
+        unsafe fn floats<const KIND: usize>(rows: &Rows, offset: usize, count: usize, out: *mut f32) {
             // SAFETY: as above.
-            unsafe { unpack::floats::<$S, KIND>(rows, count, out) }
+            unsafe { unpack::floats::<$S, KIND>(rows, offset, count, out) }
         }
         $(#[$features])?
         unsafe fn dequantise(
@@ -82,6 +92,16 @@ macro_rules! kernel_table {
         unsafe fn dot_i8<const R: usize, const P: usize, const WIDE: bool>(o: &Operands, s: &Scales) {
             // SAFETY: as above.
             unsafe { product::dot_i8::<$S, R, P, WIDE>(o, s) }
+        }
+        $(#[$features])?
+        unsafe fn stream_i8<const BITS: u32, const R: usize, const WIDE: bool>(s: &Stream, g: &Groups) {
+            // SAFETY: as above.
+            unsafe { stream::stream_i8::<$S, BITS, R, WIDE>(s, g) }
+        }
+        $(#[$features])?
+        unsafe fn stream_bf16<const R: usize>(s: &Stream, columns: usize) {
+            // SAFETY: as above.
+            unsafe { stream::stream_bf16::<$S, R>(s, columns) }
         }
         $(#[$features])?
         unsafe fn dot_dense<const R: usize, const P: usize, const BF16: bool>(o: &Operands) {
@@ -131,6 +151,18 @@ macro_rules! kernel_table {
                 &[$(&[$(dot_i8::<$r, $p, false>),*]),*],
                 &[$(&[$(dot_i8::<$r, $p, { <$S as Lanes>::SATURATES }>),*]),*],
             ],
+            stream_i8: [
+                &[],
+                &[],
+                &[$(stream_i8::<2, $few, false>),*],
+                &[$(stream_i8::<3, $few, false>),*],
+                &[$(stream_i8::<4, $few, false>),*],
+                &[$(stream_i8::<5, $few, false>),*],
+                &[$(stream_i8::<6, $few, false>),*],
+                &[],
+                &[$(stream_i8::<8, $few, { <$S as Lanes>::SATURATES }>),*],
+            ],
+            stream_bf16: if $bf16 { &[$(stream_bf16::<$few>),*] } else { &[] },
             dot_bf16: &[$(&[$(dot_dense::<$r, $p, $bf16>),*]),*],
             dot_f32: &[$(&[$(dot_dense::<$r, $p, false>),*]),*],
             quantise,

@@ -18,13 +18,13 @@ pub const ORDER: [[u8; 16]; 9] = {
     order
 };
 
-/// Words to a panel as they are: 8-bit weights to a bytes panel, bf16 to a halves panel. Reads `bytes` of each row,
-/// writes `bytes / 4` (rounded up) vectors; a last half word is filled up with zeros.
+/// Words to a panel as they are: 8-bit weights to a bytes panel, bf16 to a halves panel. Reads `bytes` of each row
+/// from `offset` on, writes `bytes / 4` (rounded up) vectors; a last half word is filled up with zeros.
 #[inline(always)]
-pub unsafe fn words<S: Lanes>(rows: &Rows, bytes: usize, mut out: *mut u32) {
-    let mut at = 0;
-    while at < bytes {
-        let piece = (bytes - at).min(64);
+pub unsafe fn words<S: Lanes>(rows: &Rows, offset: usize, bytes: usize, mut out: *mut u32) {
+    let (mut at, end) = (offset, offset + bytes);
+    while at < end {
+        let piece = (end - at).min(64);
         // SAFETY: `piece` bytes of each row are inside the `bytes` the caller vouches for; it has room for a vector
         // for every word of them.
         unsafe {
@@ -40,21 +40,18 @@ pub unsafe fn words<S: Lanes>(rows: &Rows, bytes: usize, mut out: *mut u32) {
     }
 }
 
-/// Packed weights of `BITS` bits to a bytes panel: `columns` (a multiple of 32) of each row, `columns / 4` vectors.
+/// Packed weights of `BITS` bits to a bytes panel: `columns` (a multiple of 32) of each row from byte `offset` on,
+/// `columns / 4` vectors.
 #[inline(always)]
-pub unsafe fn bytes<S: Lanes, const BITS: u32>(rows: &Rows, columns: usize, mut out: *mut u32) {
+pub unsafe fn bytes<S: Lanes, const BITS: u32>(rows: &Rows, offset: usize, columns: usize, mut out: *mut u32) {
     if BITS == 8 {
         // SAFETY: handed on.
-        return unsafe { words::<S>(rows, columns, out) };
+        return unsafe { words::<S>(rows, offset, columns, out) };
     }
-    // 32 columns are BITS words; as many of them as one transposition of 16 words takes.
-    let blocks = match BITS {
-        5 | 6 => 2,
-        _ => 4,
-    };
+    let blocks = blocks_at_once(BITS);
     let block_bytes = 4 * BITS as usize;
     let mut left = columns / 32;
-    let mut at = 0;
+    let mut at = offset;
     while left > 0 {
         let now = left.min(blocks);
         // SAFETY: `now` blocks are inside the columns that the caller vouches for, and 8 vectors of room each.
@@ -62,8 +59,10 @@ pub unsafe fn bytes<S: Lanes, const BITS: u32>(rows: &Rows, columns: usize, mut 
             let words = S::transpose(rows, at, now * block_bytes);
             for block in 0..blocks {
                 if block < now {
-                    expand::<S, BITS>(&words, block * BITS as usize, out);
-                    out = out.add(8 * LANES);
+                    for four in expand::<S, BITS>(&words, block * BITS as usize) {
+                        S::store_i(out, four);
+                        out = out.add(LANES);
+                    }
                 }
             }
         }
@@ -72,25 +71,37 @@ pub unsafe fn bytes<S: Lanes, const BITS: u32>(rows: &Rows, columns: usize, mut 
     }
 }
 
+/// 32 columns are as many words as a width has bits: how many times 32 columns one transposition of 16 words takes.
+pub const fn blocks_at_once(bits: u32) -> usize {
+    match bits {
+        5 | 6 | 8 => 2,
+        _ => 4,
+    }
+}
+
 /// 32 columns: the `BITS` vectors of `words` from `first` on to eight vectors of bytes.
 #[inline(always)]
-unsafe fn expand<S: Lanes, const BITS: u32>(words: &[S::I; 16], first: usize, out: *mut u32) {
-    // SAFETY: value operations; the caller has room for eight vectors.
+pub unsafe fn expand<S: Lanes, const BITS: u32>(words: &[S::I; 16], first: usize) -> [S::I; 8] {
+    // SAFETY: value operations.
     unsafe {
-        if BITS == 2 || BITS == 4 {
+        let mut out = [S::splat_i(0); 8];
+        if BITS == 8 {
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = words[first + i];
+            }
+        } else if BITS == 2 || BITS == 4 {
             let per_word = 8 / BITS as usize;
             let mask = S::splat_i(if BITS == 2 { 0x0303_0303 } else { 0x0f0f_0f0f });
-            for i in 0..8 {
+            for (i, out) in out.iter_mut().enumerate() {
                 let word = words[first + i / per_word];
-                let field = S::and(S::shr(word, BITS * (i % per_word) as u32), mask);
-                S::store_i(out.add(i * LANES), field);
+                *out = S::and(S::shr(word, BITS * (i % per_word) as u32), mask);
             }
         } else {
             // Four columns at a time: first apart into the two halves of the word, then each into its two bytes.
             let pair = (1 << (2 * BITS)) - 1;
             let one = (1 << BITS) - 1;
-            for i in 0..8 {
-                let bit = 4 * BITS * i;
+            for (i, out) in out.iter_mut().enumerate() {
+                let bit = 4 * BITS * i as u32;
                 let (word, shift) = (first + (bit / 32) as usize, bit % 32);
                 let mut four = S::shr(words[word], shift);
                 if shift + 4 * BITS > 32 {
@@ -101,9 +112,10 @@ unsafe fn expand<S: Lanes, const BITS: u32>(words: &[S::I; 16], first: usize, ou
                 let pairs = S::or(low, high);
                 let low = S::and(pairs, S::splat_i(one | one << 16));
                 let high = S::and(S::shl(pairs, 8 - BITS), S::splat_i(one << 8 | one << 24));
-                S::store_i(out.add(i as usize * LANES), S::or(low, high));
+                *out = S::or(low, high);
             }
         }
+        out
     }
 }
 
@@ -126,15 +138,14 @@ impl Float {
     }
 }
 
-/// Dense numbers (`KIND` is a [`Float`]) to a floats panel: `count` of each row, `count` vectors. Also how the
-/// scales and biases of sixteen rows are turned to `[group][16]`.
+/// Dense numbers (`KIND` is a [`Float`]) to a floats panel: `count` of each row from byte `offset` on, `count` vectors.
+/// Also how the scales and biases of sixteen rows are turned to `[group][16]`.
 #[inline(always)]
-pub unsafe fn floats<S: Lanes, const KIND: usize>(rows: &Rows, count: usize, mut out: *mut f32) {
+pub unsafe fn floats<S: Lanes, const KIND: usize>(rows: &Rows, offset: usize, count: usize, mut out: *mut f32) {
     let size = if KIND == Float::F32 as usize { 4 } else { 2 };
-    let bytes = count * size;
-    let mut at = 0;
-    while at < bytes {
-        let piece = (bytes - at).min(64);
+    let (mut at, end) = (offset, offset + count * size);
+    while at < end {
+        let piece = (end - at).min(64);
         // SAFETY: `piece` bytes of each row are inside what the caller vouches for; it has room for a vector for
         // every number of them.
         unsafe {
