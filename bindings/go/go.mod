@@ -1,0 +1,3 @@
+module github.com/gomlx/libgomlx/bindings/go
+
+go 1.24
