@@ -16,9 +16,9 @@ mod rotations;
 mod rows;
 pub mod scratch;
 pub mod team;
-mod tile;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use std::cell::RefCell;
 use std::rc::Rc;
