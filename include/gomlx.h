@@ -1021,7 +1021,8 @@ gomlx_status gomlx_memory_set_limit(uint64_t bytes, struct gomlx_error *error);
 gomlx_status gomlx_memory_set_cache_limit(uint64_t bytes, struct gomlx_error *error);
 
 /**
- * Returns what is kept for reuse to the system; each model does so at its next step.
+ * Returns what is kept for reuse to the system, prefix caches included: idle models do so at once, busy ones when
+ * nothing runs.
  */
 void gomlx_memory_clear_cache(void);
 

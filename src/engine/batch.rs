@@ -41,10 +41,11 @@ impl Model {
     }
 }
 
-impl Batch {
-    /// The next event, or `None` when every request has had its last. A request that fails says so and leaves the
-    /// others alone.
-    pub fn next(&mut self) -> Option<BatchEvent> {
+/// Yields events until every request has had its last. A request that fails says so and leaves the others alone.
+impl Iterator for Batch {
+    type Item = BatchEvent;
+
+    fn next(&mut self) -> Option<BatchEvent> {
         loop {
             self.submit();
             if let Some(event) = self.events.pop_front() {
@@ -56,7 +57,9 @@ impl Batch {
             self.look();
         }
     }
+}
 
+impl Batch {
     /// Hands over what the queue takes.
     fn submit(&mut self) {
         while let Some((index, request)) = self.waiting.pop_front() {

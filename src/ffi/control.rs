@@ -66,5 +66,8 @@ pub unsafe extern "C" fn gomlx_control_progress(
 /// Takes a control back; what it controls goes on. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gomlx_control_free(control: *mut gomlx_control) {
-    guard::value((), || Ok(handle::free(control)));
+    guard::value((), || {
+        handle::free(control);
+        Ok(())
+    });
 }

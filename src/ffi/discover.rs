@@ -74,5 +74,8 @@ pub unsafe extern "C" fn gomlx_catalog_get(
 /// Takes a catalog back. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gomlx_catalog_free(catalog: *mut gomlx_catalog) {
-    guard::value((), || Ok(handle::free(catalog)));
+    guard::value((), || {
+        handle::free(catalog);
+        Ok(())
+    });
 }

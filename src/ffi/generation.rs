@@ -277,7 +277,10 @@ pub unsafe extern "C" fn gomlx_generation_metrics(
 /// Stops an answer, if it is not complete, and takes it back. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gomlx_generation_free(generation: *mut gomlx_generation) {
-    guard::value((), || Ok(handle::free(generation)));
+    guard::value((), || {
+        handle::free(generation);
+        Ok(())
+    });
 }
 
 /// Computes a whole answer, handing each chunk to `on_chunk` on the calling thread. When the callback stops it, the

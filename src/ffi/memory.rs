@@ -55,23 +55,36 @@ pub unsafe extern "C" fn gomlx_memory_describe(
 /// now on fails with `GOMLX_ERR_MEMORY`.
 #[unsafe(no_mangle)]
 pub extern "C" fn gomlx_memory_set_limit(bytes: u64, error: *mut gomlx_error) -> gomlx_status {
-    guard::status(error, || Ok(memory::set_limit(bytes)))
+    guard::status(error, || {
+        memory::set_limit(bytes);
+        Ok(())
+    })
 }
 
 /// Limits what the library keeps for reuse; 0 keeps nothing, `UINT64_MAX` is no limit.
 #[unsafe(no_mangle)]
 pub extern "C" fn gomlx_memory_set_cache_limit(bytes: u64, error: *mut gomlx_error) -> gomlx_status {
-    guard::status(error, || Ok(memory::set_cache_limit(bytes)))
+    guard::status(error, || {
+        memory::set_cache_limit(bytes);
+        Ok(())
+    })
 }
 
-/// Returns what is kept for reuse to the system; each model does so at its next step.
+/// Returns what is kept for reuse to the system, prefix caches included: idle models do so at once, busy ones when
+/// nothing runs.
 #[unsafe(no_mangle)]
 pub extern "C" fn gomlx_memory_clear_cache() {
-    guard::value((), || Ok(memory::clear_cache()));
+    guard::value((), || {
+        memory::clear_cache();
+        Ok(())
+    });
 }
 
 /// Starts `peak` again from what is active now.
 #[unsafe(no_mangle)]
 pub extern "C" fn gomlx_memory_reset_peak() {
-    guard::value((), || Ok(memory::reset_peak()));
+    guard::value((), || {
+        memory::reset_peak();
+        Ok(())
+    });
 }

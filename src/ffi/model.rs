@@ -426,5 +426,8 @@ pub unsafe extern "C" fn gomlx_model_render_chat(
 /// Takes a model back. Its memory goes when its last clone and generation are freed. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gomlx_model_free(model: *mut gomlx_model) {
-    guard::value((), || Ok(handle::free(model)));
+    guard::value((), || {
+        handle::free(model);
+        Ok(())
+    });
 }

@@ -53,7 +53,7 @@ fn checked_size<T: Versioned>(given: *const T) -> Result<usize> {
 fn check_size<T: Versioned>(size: usize) -> Result<()> {
     // A struct this large was never declared: the field was not set.
     const MOST: usize = 1 << 16;
-    if size < align_of::<T>().max(4) || size % align_of::<T>() != 0 || size > MOST {
+    if size < align_of::<T>().max(4) || !size.is_multiple_of(align_of::<T>()) || size > MOST {
         fail!(Argument, "{}: struct_size {size}; set it to sizeof({})", T::NAME, T::NAME)
     }
     Ok(())
