@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use gomlx::engine::memory;
 use gomlx::engine::sampling::Sampling;
 use gomlx::engine::{Control, Model, ModelOptions, Prompt, Request, Status, Step};
 
@@ -137,19 +136,6 @@ fn two_hundred_requests_get_the_answers_they_would_get_alone() {
 }
 
 #[test]
-fn a_freed_model_gives_back_what_it_took() {
-    // Another test of this process may hold memory: look at this model's share only.
-    let model = tales(ModelOptions::default());
-    let mut generation = model.generate(Request { max_tokens: Some(40), ..Request::new(Prompt::Text("Once".into())) });
-    while let Ok(Step::Chunk(_)) = generation.as_mut().expect("it starts").next(None) {}
-    let held = memory::usage().active;
-    let weights = model.info().bytes_on_disk;
-    drop((model, generation));
-    let left = memory::usage().active;
-    assert!(held >= left + weights * 9 / 10, "{held} bytes held, {left} left, weights {weights}");
-}
-
-#[test]
 fn a_shared_beginning_is_computed_once_even_when_all_come_at_once() {
     let model = tales(ModelOptions::default());
     let shared: Vec<u32> = (0..300).map(|i| (i * 37 % 8000) as u32).collect();
@@ -169,26 +155,4 @@ fn a_shared_beginning_is_computed_once_even_when_all_come_at_once() {
     }
     // One computes all, the others what follows the shared whole pages: 300 - 256 + 3.
     assert!(computed <= 303 + 7 * 47, "{computed} of {} prompt tokens were computed", 8 * 303);
-}
-
-#[test]
-fn clearing_the_cache_reaches_idle_models() {
-    let model = tales(ModelOptions::default());
-    let prompt: Vec<u32> = (0..400).map(|i| (i * 37 % 8000) as u32).collect();
-    let ask = || {
-        let request = Request { max_tokens: Some(2), ..Request::new(Prompt::Tokens(prompt.clone())) };
-        let mut generation = model.generate(request).expect("it starts");
-        while let Ok(Step::Chunk(_)) = generation.next(None) {}
-        generation.metrics().cached_tokens
-    };
-    assert_eq!(ask(), 0);
-    assert_eq!(ask(), 399);
-    let before = memory::usage();
-    memory::clear_cache();
-    let patience = std::time::Instant::now();
-    while memory::usage().active + memory::usage().cached >= before.active + before.cached {
-        assert!(patience.elapsed() < Duration::from_secs(20), "nothing was given back: {before:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(ask(), 0, "the prefix cache was cleared, too");
 }
