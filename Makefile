@@ -44,6 +44,9 @@ asan: ## C tests under AddressSanitizer and LeakSanitizer
 valgrind: ## C tests under valgrind
 	@scripts/c-tests valgrind
 
+fuzz: ## Fuzz targets, a minute each (needs a nightly compiler)
+	@scripts/fuzz
+
 lint: ## Formatting, clippy and documentation, warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --quiet -- -D warnings

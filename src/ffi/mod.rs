@@ -18,7 +18,7 @@
 
 mod guard;
 mod handle;
-mod input;
+pub mod input;
 mod options;
 mod output;
 
