@@ -19,7 +19,7 @@ static void stop_answer(int signal_number)
     gomlx_control_cancel(current); /* one of the few calls that a signal handler may make */
 }
 
-/* Prints an answer as it comes; the whole of it is the caller's, to be freed. */
+/* Prints an answer as it comes. Its text is the caller's, to be freed; NULL where memory ran out. */
 static char *answer(const gomlx_model *model, const gomlx_request *request)
 {
     gomlx_error error;
@@ -31,12 +31,15 @@ static char *answer(const gomlx_model *model, const gomlx_request *request)
     while (status == GOMLX_OK && (status = gomlx_generation_next(generation, -1, &chunk, &error)) == GOMLX_OK) {
         printf("%s", chunk.text.data);
         fflush(stdout);
-        text = realloc(text, len + chunk.text.len + 1);
+        char *longer = realloc(text, len + chunk.text.len + 1);
+        if (!longer)
+            break;
+        text = longer;
         memcpy(text + len, chunk.text.data, chunk.text.len + 1);
         len += chunk.text.len;
     }
-    puts(status == GOMLX_DONE ? "" : error.message);
-    gomlx_generation_free(generation);
+    puts(status < 0 ? error.message : "");
+    gomlx_generation_free(generation); /* stops it, were it not complete */
     return text;
 }
 
@@ -62,7 +65,7 @@ int main(int argc, char **argv)
         request.temperature = 0.7f;
         request.control = current = gomlx_control_new();
         char *text = answer(model, &request);
-        turns[count++] = (gomlx_message){{"assistant", 9}, {text, strlen(text)}};
+        turns[count++] = (gomlx_message){{"assistant", 9}, {text, text ? strlen(text) : 0}};
 
         gomlx_control *used = current;
         current = NULL;

@@ -36,7 +36,7 @@ int main(int argc, char **argv)
     request.temperature = 0.6f;
     request.top_p = 0.9f;
     request.seed = 7;
-    request.max_tokens = 300;
+    request.max_tokens = 600;
 
     gomlx_metrics metrics = {.struct_size = sizeof metrics};
     gomlx_status status = gomlx_generate(model, &request, print_chunk, NULL, &metrics, &error);
