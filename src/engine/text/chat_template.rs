@@ -13,14 +13,22 @@ use serde_json::Map;
 
 use super::config::{TokenizerConfig, chat_templates, object, read_optional};
 use super::message::Message;
-use super::python::tojson;
+use super::python::{python_float, tojson};
 use super::tokenizer::Tokenizer;
 use crate::engine::error::{Error, Result, error, fail};
 
-/// Template instructions one rendering may take: a conversation of a thousand turns takes well under a tenth of it.
-const FUEL: u64 = 5_000_000;
+/// Template instructions that a rendering may take, and how many more for the square of the number of messages.
+/// Published templates take up to 100 a message, Gemma 4's 4 a pair of messages; 50 tools take it 100,000.
+const FUEL: u64 = 400_000;
+const FUEL_PER_PAIR: u64 = 40;
+const MOST_FUEL: u64 = 40_000_000;
 /// Nested macro calls; each takes a native stack frame.
 const RECURSION: usize = 100;
+/// Longest template; the longest published ones have 20 kB. Its parser takes stack for each operator in a row.
+const MAX_SOURCE: usize = 256 << 10;
+/// Stack of the thread that compiles and renders. Values nest at most one level an instruction, and printing, comparing or dropping
+/// one takes about 400 bytes of stack a level: within [`FUEL`] no template overflows it. Only touched pages are memory.
+const STACK: usize = if cfg!(target_pointer_width = "64") { 256 << 20 } else { 32 << 20 };
 /// Longest rendered conversation, in bytes.
 const MAX_OUTPUT: usize = 64 << 20;
 /// Keys under which a turn's reasoning goes by, the one that templates read first.
@@ -83,8 +91,15 @@ impl ChatTemplate {
         let templates = sources
             .into_iter()
             .map(|(name, source)| {
-                let added = environment.add_template_owned(name.clone(), without_generation_tags(&source));
-                let failure = added.err().map(|e| error!(Format, "chat template {name:?}: {}", one_line(&e)));
+                let compiled = if source.len() > MAX_SOURCE {
+                    Err(error!(Unsupported, "longer than {MAX_SOURCE} bytes"))
+                } else {
+                    on_large_stack(|| {
+                        let added = environment.add_template_owned(name.clone(), without_generation_tags(&source));
+                        added.map_err(|e| error!(Format, "{}", one_line(&e)))
+                    })
+                };
+                let failure = compiled.err().map(|e| e.at(format_args!("chat template {name:?}")));
                 (name, failure)
             })
             .collect();
@@ -99,34 +114,48 @@ impl ChatTemplate {
 
     /// The conversation as one text, special tokens written out; encode it without adding any.
     ///
+    /// Renders on a thread of its own, with a stack that no template can overflow, and waits for it. Steps, nesting
+    /// and output are bounded; what a template may build in between is not (the engine has no hook for it), so a
+    /// template written to exhaust memory can.
+    ///
     /// Errors: no template, or none of that name (`Unsupported`); a template that is damaged or works without end
-    /// (`Format`); a conversation that the template refuses, in its own words, or cannot render (`Argument`).
+    /// (`Format`); a conversation that the template refuses, in its own words, or cannot render (`Argument`); no
+    /// thread to be had (`Memory`).
     pub fn render(&self, messages: &[Message], options: &RenderOptions<'_>) -> Result<String> {
         let tools = options.variables.and_then(|map| map.get("tools")).is_some_and(|tools| !tools.is_null());
         let name = self.choose(options.template, tools)?;
-        let template = self
-            .0
-            .environment
-            .get_template(name)
-            .map_err(|e| error!(Format, "chat template {name:?}: {}", one_line(&e)))?;
-
         let mut turns: Vec<Map<_, _>> = messages.iter().map(|message| with_reasoning(message.fields())).collect();
         if options.continue_final_message {
             mark_final(turns.last_mut())?;
         }
+        let text = on_large_stack(|| self.render_here(name, &turns, options))?;
+        if options.continue_final_message { cut_at_mark(&text) } else { Ok(text) }
+    }
+
+    fn render_here(
+        &self,
+        name: &str,
+        turns: &[Map<String, serde_json::Value>],
+        options: &RenderOptions<'_>,
+    ) -> Result<String> {
+        let mut environment = self.0.environment.clone(); // counted pointers to the compiled templates
+        let pairs = (turns.len() as u64).saturating_mul(turns.len() as u64);
+        let fuel = FUEL.saturating_add(pairs.saturating_mul(FUEL_PER_PAIR)).min(MOST_FUEL);
+        environment.set_fuel(Some(fuel));
+        let template =
+            environment.get_template(name).map_err(|e| error!(Format, "chat template {name:?}: {}", one_line(&e)))?;
+
         // Later entries win: a caller's variable replaces a special token of that name.
         let mut context: BTreeMap<&str, Value> = BTreeMap::from([("tools", ().into()), ("documents", ().into())]);
         context.extend(self.0.special.iter().map(|(key, text)| (key.as_str(), Value::from(text.as_str()))));
         context.extend(options.variables.into_iter().flatten().map(|(key, value)| (key.as_str(), Serde(value).into())));
-        context.insert("messages", Serde(&turns).into());
+        context.insert("messages", Serde(turns).into());
         context.insert("add_generation_prompt", options.add_generation_prompt.into());
         context.insert("strftime_now", strftime_now(options.now));
 
         let mut output = Limited(Vec::new());
         template.render_captured_to(Value::from(context), &mut output).map_err(|e| failure(name, &e))?;
-        let text =
-            String::from_utf8(output.0).map_err(|_| error!(Internal, "chat template {name:?}: output is no UTF-8"))?;
-        if options.continue_final_message { cut_at_mark(&text) } else { Ok(text) }
+        String::from_utf8(output.0).map_err(|_| error!(Internal, "chat template {name:?}: output is no UTF-8"))
     }
 
     fn choose<'a>(&'a self, wanted: Option<&str>, tools: bool) -> Result<&'a str> {
@@ -180,6 +209,17 @@ fn sources(dir: &Path) -> Result<Vec<(String, String)>> {
     Ok(sources)
 }
 
+/// Runs `work` on a thread with a stack of [`STACK`] bytes and waits for it. Its panics are `Internal` errors.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("gomlx-template".into()).stack_size(STACK);
+        let running = thread
+            .spawn_scoped(scope, work)
+            .map_err(|e| error!(Memory, "no thread to work on a chat template: {e}"))?;
+        running.join().unwrap_or_else(|_| Err(error!(Internal, "the chat template engine panicked")))
+    })
+}
+
 /// Jinja as transformers sets it up: block trimming, loop controls, Python's string methods, no HTML escapes.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
@@ -188,8 +228,12 @@ fn environment() -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    minijinja_contrib::add_to_environment(&mut environment);
+    environment.set_formatter(|out, state, value| match python_float(value) {
+        Some(text) => out.write_str(&text).map_err(minijinja::Error::from),
+        None => minijinja::escape_formatter(out, state, value),
+    });
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(RECURSION);
     environment
         .add_filter("tojson", |value: &Value, ensure_ascii: Option<bool>, kwargs| tojson(value, ensure_ascii, kwargs));
@@ -220,7 +264,7 @@ fn failure(name: &str, error: &minijinja::Error) -> Error {
         cause = inner.source();
     }
     match error.kind() {
-        ErrorKind::OutOfFuel => error!(Format, "chat template {name:?}: more than {FUEL} steps"),
+        ErrorKind::OutOfFuel => error!(Format, "chat template {name:?}: it goes on without end"),
         ErrorKind::WriteFailure => error!(Format, "chat template {name:?}: more than {MAX_OUTPUT} bytes"),
         _ => error!(Argument, "chat template {name:?}: {}", one_line(error)),
     }

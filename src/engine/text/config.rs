@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::engine::error::{Error, Result, error, fail};
@@ -9,10 +10,11 @@ use crate::engine::error::{Error, Result, error, fail};
 pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
 pub(super) const SPECIAL_MAP_FILE: &str = "special_tokens_map.json";
 
-/// One entry of `added_tokens_decoder`.
-#[derive(Clone, Debug)]
+/// An added token with its id: an entry of `added_tokens_decoder`, or of `added_tokens` in `tokenizer.json`.
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct AddedEntry {
     pub id: u32,
+    #[serde(flatten)]
     pub token: tokenizers::AddedToken,
 }
 

@@ -7,6 +7,7 @@ mod chat_template;
 mod cleanup;
 mod config;
 mod detokenizer;
+mod file;
 mod message;
 mod pieces;
 mod python;
@@ -18,3 +19,6 @@ pub use detokenizer::Detokenizer;
 pub use message::Message;
 pub use stop::StopMatcher;
 pub use tokenizer::Tokenizer;
+
+#[cfg(test)]
+mod tests;

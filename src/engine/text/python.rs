@@ -1,4 +1,4 @@
-//! Where a chat template can tell Python from anything else: `json.dumps`.
+//! Where a chat template can tell Python from anything else: `json.dumps` and how floats print.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
@@ -150,6 +150,20 @@ fn key_text(key: &Value) -> Result<String, Error> {
 
 fn number(value: &Value) -> Result<String, Error> {
     if value.is_integer() { Ok(value.to_string()) } else { Ok(float(f64::try_from(value.clone())?)) }
+}
+
+/// `str(x)` of a float; `None` for any other value.
+pub(super) fn python_float(value: &Value) -> Option<String> {
+    if value.kind() != ValueKind::Number || value.is_integer() {
+        return None;
+    }
+    let x = f64::try_from(value.clone()).ok()?;
+    Some(match float(x).as_str() {
+        "NaN" => "nan".into(),
+        "Infinity" => "inf".into(),
+        "-Infinity" => "-inf".into(),
+        finite => finite.to_owned(),
+    })
 }
 
 /// `repr(float)`: the shortest digits that read back, positional for exponents from -4 to 15.

@@ -7,6 +7,7 @@ use tokenizers::models::ModelWrapper;
 
 use super::config::{CONFIG_FILE, SPECIAL_MAP_FILE, TokenizerConfig, read_optional};
 use super::detokenizer::Detokenizer;
+use super::file;
 use super::pieces::{Kind, Pieces};
 use crate::engine::error::{Error, Result, error, fail};
 
@@ -53,11 +54,7 @@ impl Tokenizer {
     }
 
     fn new(json: &[u8], config: TokenizerConfig) -> Result<Self> {
-        let mut tokenizer =
-            tokenizers::Tokenizer::from_bytes(json).map_err(|e| error!(Format, "{TOKENIZER_FILE}: {e}"))?;
-        // Prompts are never cut or filled up silently, whatever training left in the file.
-        tokenizer.with_truncation(None).map_err(|e| error!(Format, "{TOKENIZER_FILE}: truncation: {e}"))?;
-        tokenizer.with_padding(None);
+        let mut tokenizer = file::read(json).map_err(|e| e.at(TOKENIZER_FILE))?;
         add_configured_tokens(&mut tokenizer, &config)?;
 
         let pieces = Pieces::new(&tokenizer)?;
@@ -73,9 +70,11 @@ impl Tokenizer {
 
     /// The token ids of `text`. Special tokens written out in the text become their ids, as in transformers.
     /// `add_special`: with what the model expects around a text (BOS); a text that a chat template rendered already
-    /// has it. Errors: a tokenizer whose own tables are incomplete (`Format`).
+    /// has it. Errors: a tokenizer whose own tables are incomplete (`Format`), half a million white-space characters in
+    /// a row (`Argument`).
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let inner = &*self.0;
+        refuse_endless_space(text)?;
         let by_file = add_special && inner.around.is_none();
         let encoding = inner
             .tokenizer
@@ -175,6 +174,22 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
+/// The regular expression that splits words off keeps a stack entry for each white-space character of a run, and past
+/// a million of them gives up without a word: the rest of the text would be split wrongly.
+fn refuse_endless_space(text: &str) -> Result<()> {
+    const MOST: usize = 500_000;
+    let mut run = 0;
+    if text.len() > MOST {
+        for c in text.chars() {
+            run = if c.is_whitespace() { run + 1 } else { 0 };
+            if run > MOST {
+                fail!(Argument, "the text has more than {MOST} white-space characters in a row");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Adds what `tokenizer_config.json` says about added tokens to what `tokenizer.json` says: its flags win, and tokens
 /// that only it knows are new. A new token whose id would not be the one stated is left out, because the model's
 /// row for it could not be named.
@@ -203,14 +218,16 @@ fn add_configured_tokens(tokenizer: &mut tokenizers::Tokenizer, config: &Tokeniz
     }
     // A named special token (eos_token and its like) is special even where its entry forgets to say so.
     for (_, text) in &config.special {
-        let Some(id) = tokenizer.token_to_id(text) else { continue };
-        let known = tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id);
-        if known.is_some_and(|token| token.special) || tokens.iter().any(|t| t.content == *text && t.special) {
+        if let Some(token) = tokens.iter_mut().find(|token| token.content == *text) {
+            token.special = true;
             continue;
         }
-        tokens.retain(|token| token.content != *text);
-        let base = known.cloned().unwrap_or_else(|| tokenizers::AddedToken::from(text.clone(), true));
-        tokens.push(base.special(true));
+        let Some(id) = tokenizer.token_to_id(text) else { continue };
+        match tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id) {
+            Some(token) if token.special => {}
+            Some(token) => tokens.push(token.clone().special(true)),
+            None => tokens.push(tokenizers::AddedToken::from(text.clone(), true)),
+        }
     }
     if !tokens.is_empty() {
         tokenizer.add_tokens(tokens).map_err(|e| {
