@@ -1,6 +1,12 @@
 //! The CPU's inner loops. Algorithms are written once over a vector trait; a file per instruction set supplies the
 //! vectors and the few loops that must be written by hand. `naive.rs` is only the tests' oracle.
 
+// One safety rule holds for every unsafe function in here and is stated once: the processor has the instruction set
+// that the function's name or type says, and slices are as long as the shapes in the docs.
+#![allow(clippy::missing_safety_doc)]
+// Loops over registers by index read like the tile they compute; constants keep the digits of their source.
+#![allow(clippy::needless_range_loop, clippy::excessive_precision, clippy::type_complexity)]
+
 pub mod activations;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]

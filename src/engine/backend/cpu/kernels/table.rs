@@ -1,6 +1,6 @@
 //! The kernel table: for each instruction set, its entry points and the shape of its tiles.
 //!
-//! The loops are generic and inlined into the entry points that [`kernel_table!`] makes, one set of functions
+//! The loops are generic and inlined into the entry points that `kernel_table!` makes, one set of functions
 //! compiled for each instruction set; everything above calls through the table.
 
 use super::Isa;
