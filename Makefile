@@ -47,6 +47,14 @@ valgrind: ## C tests under valgrind
 fuzz: ## Fuzz targets, a minute each (needs a nightly compiler)
 	@scripts/fuzz
 
+bench: ## Measures: a table, JSON and a chart in bench/out (about 6 minutes): make bench BENCH="--quick"
+	@scripts/need cc cargo
+	@python3 bench/run.py $(BENCH)
+
+bench-peers: ## The same beside llama.cpp and mlx-lm, by turns (about 25 minutes; the first time 10 more to build them)
+	@scripts/need cc g++ cargo
+	@python3 bench/run.py --peers $(BENCH)
+
 lint: ## Formatting, clippy and documentation, warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --quiet -- -D warnings
