@@ -8,7 +8,8 @@ use std::fmt;
 
 use ahash::AHashMap;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
+use serde_json::Value;
 use tokenizers::models::bpe::BPE;
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer};
 
@@ -37,11 +38,17 @@ struct BpeFile {
     version: String,
     #[serde(default)]
     added_tokens: Vec<AddedEntry>,
-    normalizer: Option<NormalizerWrapper>,
-    pre_tokenizer: Option<PreTokenizerWrapper>,
-    post_processor: Option<PostProcessorWrapper>,
-    decoder: Option<DecoderWrapper>,
+    // Values first: the crate's readers of these parts panic where the JSON itself is broken.
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
+    post_processor: Option<Value>,
+    decoder: Option<Value>,
     model: BpeModel,
+}
+
+/// A part of the file as the crate's type; `key` names it in messages.
+fn part<T: DeserializeOwned>(key: &str, value: Option<Value>) -> Result<Option<T>> {
+    value.map(|value| serde_json::from_value(value).map_err(|e| error!(Format, "{key}: {e}"))).transpose()
 }
 
 /// `dropout` is not read: it is for training, and would make the same text encode differently each time.
@@ -98,7 +105,8 @@ impl<'de> Deserialize<'de> for Merge {
 pub(super) fn read(json: &[u8]) -> Result<Tokenizer> {
     let peek: Peek = serde_json::from_slice(json).map_err(|e| error!(Format, "{e}"))?;
     if peek.model.r#type.as_deref() != Some("BPE") {
-        let mut tokenizer: Tokenizer = serde_json::from_slice(json).map_err(|e| error!(Format, "{e}"))?;
+        let value: Value = serde_json::from_slice(json).map_err(|e| error!(Format, "{e}"))?;
+        let mut tokenizer: Tokenizer = serde_json::from_value(value).map_err(|e| error!(Format, "{e}"))?;
         tokenizer.with_truncation(None).map_err(|e| error!(Format, "truncation: {e}"))?.with_padding(None);
         return Ok(tokenizer);
     }
@@ -106,12 +114,14 @@ pub(super) fn read(json: &[u8]) -> Result<Tokenizer> {
     if file.version != "1.0" {
         fail!(Unsupported, "version {:?}", file.version);
     }
-    let cached = if splits_words(file.pre_tokenizer.as_ref()) { CACHED_WORDS } else { 0 };
+    let pre_tokenizer: Option<PreTokenizerWrapper> = part("pre_tokenizer", file.pre_tokenizer)?;
+    let cached = if splits_words(pre_tokenizer.as_ref()) { CACHED_WORDS } else { 0 };
     let mut tokenizer = Tokenizer::new(bpe(file.model, cached).map_err(|e| e.at("model"))?);
-    tokenizer.with_normalizer(file.normalizer).map_err(|e| error!(Format, "normalizer: {e}"))?;
-    tokenizer.with_pre_tokenizer(file.pre_tokenizer);
-    tokenizer.with_post_processor(file.post_processor);
-    tokenizer.with_decoder(file.decoder);
+    let normalizer: Option<NormalizerWrapper> = part("normalizer", file.normalizer)?;
+    tokenizer.with_normalizer(normalizer).map_err(|e| error!(Format, "normalizer: {e}"))?;
+    tokenizer.with_pre_tokenizer(pre_tokenizer);
+    tokenizer.with_post_processor(part::<PostProcessorWrapper>("post_processor", file.post_processor)?);
+    tokenizer.with_decoder(part::<DecoderWrapper>("decoder", file.decoder)?);
     add_tokens(&mut tokenizer, file.added_tokens)?;
     Ok(tokenizer)
 }

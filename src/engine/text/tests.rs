@@ -264,3 +264,18 @@ fn missing_files_are_named() {
     assert!(error.message().contains("chat_template.jinja"), "{error}");
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+/// Found by fuzzing: the `tokenizers` crate's reader panics where the JSON of some parts is broken.
+#[test]
+fn json_broken_anywhere_is_refused() {
+    let good = sentence_piece().to_string();
+    for at in 0..good.len() {
+        let mut bytes = good.clone().into_bytes();
+        for broken in [b'%', b'{', b'"', 0xff] {
+            bytes[at] = broken;
+            if let Err(error) = Tokenizer::from_bytes(&bytes, None, None) {
+                assert!(error.message().contains("tokenizer.json"), "{error}");
+            }
+        }
+    }
+}
