@@ -9,7 +9,7 @@ C_FLAGS := -std=c99 -O2 -g -Wall -Wextra -Wpedantic -Werror -Iinclude
 ABI := $(shell sed -n 's/.*GOMLX_ABI_VERSION = \([0-9]*\).*/\1/p' src/ffi/version.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test header asan valgrind fuzz lint bench bench-peers soak library examples
+.PHONY: help demo test test-go header asan valgrind fuzz lint bench bench-peers soak library examples
 
 help: ## Says this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -34,6 +34,9 @@ demo: examples ## Streams a story: make demo PROMPT="The little dog"
 
 test: ## Runs every test and counts them
 	@scripts/test
+
+test-go: ## Go binding: vet, race detector, both ways of linking, a stranger's program
+	@scripts/go-tests
 
 header: ## Writes include/gomlx.h and PHP's header from src/ffi
 	@GOMLX_BLESS=1 $(CARGO) test --quiet --test header
