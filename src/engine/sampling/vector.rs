@@ -65,6 +65,40 @@ fn exp(x: f32) -> f32 {
     if x > -87.0 { power * scale } else { 0.0 }
 }
 
+/// ln x for normal positive x, within 2 units in the last place of the larger of result and 1.
+///
+/// x = 2^e·m with m between √½ and √2; ln m by the polynomial of Cephes' `logf`.
+#[inline(always)]
+fn ln(x: f32) -> f32 {
+    const SQRT_HALF: u32 = 0x3f35_04f3;
+    let shifted = x.to_bits().wrapping_sub(SQRT_HALF);
+    let e = ((shifted as i32) >> 23) as f32;
+    let m = f32::from_bits((shifted & 0x007f_ffff) + SQRT_HALF);
+    let r = m - 1.0;
+    let mut p = 7.037_684e-2;
+    p = p * r - 1.151_461e-1;
+    p = p * r + 1.167_699_9e-1;
+    p = p * r - 1.242_014_1e-1;
+    p = p * r + 1.424_932_3e-1;
+    p = p * r - 1.666_805_8e-1;
+    p = p * r + 2.000_071_5e-1;
+    p = p * r - 2.499_999_4e-1;
+    p = p * r + 3.333_333e-1;
+    let square = r * r;
+    let y = p * square * r - 2.121_944_4e-4 * e - 0.5 * square;
+    r + y + 0.693_359_4 * e
+}
+
+/// Σ w·ln w over the positive weights.
+pub(super) fn weighted_log_sum(weights: &[f32]) -> f64 {
+    blocks(weights, |w| if w > 0.0 { w * ln(w) } else { 0.0 }).sum()
+}
+
+/// |ln w − mean| of each weight; 0 for the weight 0.
+pub(super) fn log_distances(weights: &[f32], mean: f32) -> Vec<f32> {
+    weights.iter().map(|&w| if w > 0.0 { (ln(w) - mean).abs() } else { 0.0 }).collect()
+}
+
 /// Replaces each value by e^((value − largest)·inverse_temperature).
 pub(super) fn exp_weights(values: &mut [f32], largest: f32, inverse_temperature: f32) {
     for x in values {
@@ -154,6 +188,17 @@ mod tests {
         }
         assert!(worst <= 2, "{worst} units");
         assert_eq!((exp(0.0), exp(-1e30), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn ln_is_exact_to_two_units() {
+        for i in 1..2_000_000u32 {
+            let x = f32::from_bits(0x0080_0000 + i * 497);
+            let want = f64::from(x).ln();
+            let unit = f64::from(f32::EPSILON) * want.abs().max(1.0);
+            assert!((f64::from(ln(x)) - want).abs() <= 2.0 * unit, "ln {x:e}: {} {want}", ln(x));
+        }
+        assert_eq!(ln(1.0), 0.0);
     }
 
     #[test]
