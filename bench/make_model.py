@@ -20,7 +20,7 @@ import struct
 from dataclasses import dataclass
 
 GROUP = 64
-MOST_AT_ONCE = 1 << 24
+MOST_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
