@@ -1,5 +1,7 @@
 //! The rows of an input, packed once for all matrices that multiply them.
 
+use std::ops::Range;
+
 use crate::engine::error::Result;
 
 use super::kernels::activations::SLACK;
@@ -43,42 +45,37 @@ impl Format {
     }
 }
 
-/// Rows are packed in blocks of at most as many as a micro-kernel takes. All are full but the last two, which share
-/// what is left evenly.
+/// Rows are packed in blocks of equal size, at most as many as a micro-kernel takes. The last block may be short: it
+/// is filled up with rows of zeros, so that one kernel serves all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Blocks {
     rows: usize,
-    full: usize,
+    count: usize,
+    size: usize,
 }
 
 impl Blocks {
-    /// `rows` in blocks of at most `full`.
-    pub fn new(rows: usize, full: usize) -> Self {
-        Self { rows, full }
+    /// `rows` (at least one) in blocks of at most `most`.
+    pub fn new(rows: usize, most: usize) -> Self {
+        let count = rows.div_ceil(most);
+        Self { rows, count, size: rows.div_ceil(count) }
     }
     /// How many.
     pub fn count(&self) -> usize {
-        self.rows.div_ceil(self.full)
+        self.count
     }
-    /// First row of `block`; the number of rows for `block == count()`.
-    pub fn start(&self, block: usize) -> usize {
-        let count = self.count();
-        if block + 1 == count && count > 1 {
-            // The last two blocks begin after the full ones; the larger half comes first.
-            let before = (count - 2) * self.full;
-            before + (self.rows - before).div_ceil(2)
-        } else {
-            (block * self.full).min(self.rows)
-        }
+    /// Rows of each, those of zeros included.
+    pub fn size(&self) -> usize {
+        self.size
     }
-    /// Rows of `block`.
-    pub fn len(&self, block: usize) -> usize {
-        self.start(block + 1) - self.start(block)
+    /// The real rows of some blocks.
+    pub fn rows(&self, blocks: Range<usize>) -> Range<usize> {
+        blocks.start * self.size..(blocks.end * self.size).min(self.rows)
     }
 }
 
-/// Packed rows: for each block `[steps][rows of the block]` words, and for bytes `[groups][rows of the block]` pairs
-/// of scale and scaled sum.
+/// Packed rows: for each block `[steps][rows of a block]` words, and for bytes `[groups][rows of a block]` pairs of
+/// scale and scaled sum.
 pub(super) struct Packed {
     words: Buffer,
     scales: Buffer,
@@ -90,15 +87,8 @@ pub(super) struct Packed {
 
 impl Packed {
     fn empty() -> Self {
-        let blocks = Blocks::new(0, 1);
-        Self {
-            words: Buffer::default(),
-            scales: Buffer::default(),
-            format: Format::Halves,
-            blocks,
-            steps: 0,
-            groups: 0,
-        }
+        let (words, scales) = (Buffer::default(), Buffer::default());
+        Self { words, scales, format: Format::Halves, blocks: Blocks::new(1, 1), steps: 0, groups: 0 }
     }
 
     /// Bytes held.
@@ -108,16 +98,15 @@ impl Packed {
 
     /// Word `step` of the first row of `block`; the others' follow.
     pub fn words(&self, block: usize, step: usize) -> *const u32 {
-        self.words.ptr::<u32>().wrapping_add(self.words_at(block) + step * self.blocks.len(block))
+        self.words.ptr::<u32>().wrapping_add(block * self.stride() + step * self.blocks.size)
     }
     /// Scale and scaled sum of the first row of `block` in `group`; the others' follow.
     pub fn scales(&self, block: usize, group: usize) -> *const [f32; 2] {
-        let at = self.blocks.start(block) * self.groups + group * self.blocks.len(block);
-        self.scales.ptr::<[f32; 2]>().wrapping_add(at)
+        self.scales.ptr::<[f32; 2]>().wrapping_add((block * self.groups + group) * self.blocks.size)
     }
-
-    fn words_at(&self, block: usize) -> usize {
-        self.blocks.start(block) * self.steps + block * SLACK
+    /// Words from one block to the next. Never a power of two: blocks must not fall on the same cache sets.
+    pub fn stride(&self) -> usize {
+        self.steps * self.blocks.size + SLACK
     }
 }
 
@@ -142,8 +131,9 @@ pub(super) fn pack(
     packed.blocks = Blocks::new(rows, table.rows);
     packed.steps = steps;
     packed.groups = if let Format::Bytes { group, .. } = format { columns / group } else { 0 };
-    packed.words.ensure((rows * steps + packed.blocks.count() * SLACK) * 4)?;
-    packed.scales.ensure(rows * packed.groups * size_of::<[f32; 2]>())?;
+    let blocks = packed.blocks;
+    packed.words.ensure(blocks.count * packed.stride() * 4)?;
+    packed.scales.ensure(blocks.count * blocks.size * packed.groups * size_of::<[f32; 2]>())?;
 
     let to = Target { words: packed.words.ptr_mut(), scales: packed.scales.ptr_mut() };
     let (packed, workers) = (&scratch.packed[index], &scratch.workers);
@@ -155,9 +145,9 @@ pub(super) fn pack(
     };
     // Less work than waking somebody: do it here.
     if x.len() < 32 * 1024 {
-        (0..packed.blocks.count()).for_each(|block| one(block, 0));
+        (0..blocks.count).for_each(|block| one(block, 0));
     } else {
-        cx.team.run_on(packed.blocks.count(), &one);
+        cx.team.run_on(blocks.count, &one);
     }
     Ok(())
 }
@@ -187,19 +177,28 @@ unsafe fn pack_block(
     block: usize,
     staging: *mut u32,
 ) {
-    let (start, r, steps) = (packed.blocks.start(block), packed.blocks.len(block), packed.steps);
-    let words = to.words.wrapping_add(packed.words_at(block));
+    let (r, steps, rows) = (packed.blocks.size, packed.steps, packed.blocks.rows(block..block + 1));
+    let words = to.words.wrapping_add(block * packed.stride());
+    let scales = to.scales.wrapping_add(block * r * packed.groups);
     // A single row is its own block.
     let rows_to = if r == 1 { words } else { staging };
     for row in 0..r {
-        let from = x[(start + row) * columns..][..columns].as_ptr();
         let row_to = rows_to.wrapping_add(row * steps);
+        if row >= rows.len() {
+            // SAFETY: as below.
+            unsafe {
+                row_to.write_bytes(0, steps);
+                (0..packed.groups).for_each(|group| scales.add(group * r + row).write([0.0; 2]));
+            }
+            continue;
+        }
+        let from = x[(rows.start + row) * columns..][..columns].as_ptr();
         // SAFETY: `from` has `columns` floats; `row_to` has `steps` words, which hold the row in this format (an odd
         // bf16 row is filled up to a whole word); the scales have `groups` strided places.
         unsafe {
             match packed.format {
                 Format::Bytes { group, order } => {
-                    let scales = to.scales.add(start * packed.groups + row);
+                    let scales = scales.add(row);
                     (table.quantise)(from, packed.groups, group, &ORDER[order], row_to.cast(), scales, r);
                 }
                 Format::Halves => (table.halves)(from, columns, row_to.cast()),
@@ -223,17 +222,20 @@ mod tests {
 
     #[test]
     fn blocks_cover_all_rows_evenly() {
-        for full in [1, 4, 8] {
+        for most in [1, 4, 8] {
             for rows in 1..70 {
-                let blocks = Blocks::new(rows, full);
+                let blocks = Blocks::new(rows, most);
+                assert!(blocks.size() <= most && blocks.count() == rows.div_ceil(most));
                 let mut next = 0;
                 for block in 0..blocks.count() {
-                    assert_eq!(blocks.start(block), next);
-                    let len = blocks.len(block);
-                    assert!(len >= 1 && len <= full && (block + 2 >= blocks.count() || len == full));
-                    next += len;
+                    let rows = blocks.rows(block..block + 1);
+                    assert_eq!(rows.start, next);
+                    assert!(!rows.is_empty() && rows.len() <= blocks.size());
+                    next = rows.end;
                 }
                 assert_eq!(next, rows);
+                // As few rows of zeros as can be.
+                assert!(blocks.count() * blocks.size() - rows < blocks.count());
             }
         }
     }

@@ -82,7 +82,7 @@ pub fn project(
     }
     scratch.workers(threads, |worker| {
         tile::grow(worker, table, rows)?;
-        plans.iter().flatten().try_for_each(|plan| worker.acc.ensure(plan.acc_floats(rows) * 4))
+        plans.iter().flatten().try_for_each(|plan| worker.acc.ensure(plan.acc_floats(rows, table) * 4))
     })?;
     scratch.account()?;
 
@@ -126,12 +126,12 @@ unsafe impl Send for Output {}
 /// Which loops a matrix goes through.
 #[derive(Clone, Copy)]
 enum Route {
-    /// Few rows of bytes.
-    StreamI8(StreamI8),
-    /// Few rows of bf16.
-    StreamBf16(StreamBf16),
-    /// Panels: see [`tile`].
-    Tiles,
+    /// Few rows of bytes, `panels` at a time.
+    StreamI8 { panels: usize, kernel: StreamI8 },
+    /// Few rows of bf16, `panels` at a time.
+    StreamBf16 { panels: usize, kernel: StreamBf16 },
+    /// Tiles of `panels`: see [`tile`].
+    Tiles { panels: usize },
 }
 
 /// How one matrix of the call is computed.
@@ -147,28 +147,37 @@ struct Plan {
 impl Plan {
     fn new(table: &Table, matrix: &Matrix, rows: usize, exact: bool, threads: usize) -> Self {
         let format = Format::of(matrix, table, exact);
+        let blocks = Blocks::new(rows, table.rows);
+        let few = rows <= table.few_rows;
         let route = match (&matrix.layout, format) {
-            (Layout::Affine { bits, .. }, Format::Bytes { .. }) => {
-                table.stream_i8[*bits].get(rows - 1).map(|kernel| Route::StreamI8(*kernel))
+            (Layout::Affine { bits, .. }, Format::Bytes { .. }) if few => {
+                let (panels, kernel) = table.stream_i8[*bits][blocks.size() - 1];
+                Route::StreamI8 { panels, kernel }
             }
-            (_, Format::Halves) => table.stream_bf16.get(rows - 1).map(|kernel| Route::StreamBf16(*kernel)),
-            _ => None,
+            (_, Format::Halves) if few => {
+                let (panels, kernel) = table.stream_bf16[blocks.size() - 1];
+                Route::StreamBf16 { panels, kernel }
+            }
+            _ => Route::Tiles { panels: table.panels() },
         };
-        let route = route.unwrap_or(Route::Tiles);
-        let tile = if matches!(route, Route::Tiles) { table.panels() * LANES } else { LANES };
-        let tiles = matrix.rows().div_ceil(tile);
+        let (Route::StreamI8 { panels, .. } | Route::StreamBf16 { panels, .. } | Route::Tiles { panels }) = route;
+        let tiles = matrix.rows().div_ceil(panels * LANES);
         // Enough units for threads to even out their shares.
         let wanted = 4 * threads;
         let unit_tiles = (UNIT_BYTES / (matrix.bytes() / tiles).max(1)).min(tiles / wanted).max(1);
-        let blocks = Blocks::new(rows, table.rows).count();
-        // Many rows or few tiles: rows are shared out too.
-        let row_parts = blocks.div_ceil(tile::MAX_ROWS / table.rows).max((wanted / tiles).min(blocks));
-        Self { format, route, unit_outputs: unit_tiles * tile, unit_blocks: blocks.div_ceil(row_parts) }
+        let unit_blocks = if few {
+            blocks.count()
+        } else {
+            // Many rows or few tiles: rows are shared out too.
+            let row_parts = blocks.count().div_ceil(tile::MAX_ROWS / table.rows);
+            blocks.count().div_ceil(row_parts.max((wanted / tiles).min(blocks.count())))
+        };
+        Self { format, route, unit_outputs: unit_tiles * panels * LANES, unit_blocks }
     }
 
     /// Accumulators that a unit needs on a route other than tiles.
-    fn acc_floats(&self, rows: usize) -> usize {
-        if matches!(self.route, Route::Tiles) { 0 } else { rows * self.unit_outputs }
+    fn acc_floats(&self, rows: usize, table: &Table) -> usize {
+        if matches!(self.route, Route::Tiles { .. }) { 0 } else { (rows + table.rows) * self.unit_outputs }
     }
 }
 
@@ -219,12 +228,12 @@ impl Unit<'_> {
         let Part { table, matrix, packed, plan, .. } = *self.part;
         let after = following.filter(|unit| std::ptr::eq(unit.part, self.part));
         let after = after.map_or(self.outputs.start, |unit| unit.outputs.start);
-        if !matches!(plan.route, Route::Tiles) {
+        let Route::Tiles { panels } = plan.route else {
             // SAFETY: handed on, here and below.
             unsafe { self.stream(after, worker) };
             return;
-        }
-        let tile = table.panels() * LANES;
+        };
+        let tile = panels * LANES;
         for first in self.outputs.clone().step_by(tile) {
             let next = if first + tile < self.outputs.end { first + tile } else { after };
             let panels = (matrix.rows() - first).min(tile).div_ceil(LANES);
@@ -238,19 +247,22 @@ impl Unit<'_> {
     /// All of it by one call of a streaming kernel.
     unsafe fn stream(&self, next: usize, worker: &mut Worker) {
         let Part { table, matrix, packed, plan, .. } = *self.part;
-        let panels = self.outputs.len().div_ceil(LANES);
+        let (Route::StreamI8 { panels, .. } | Route::StreamBf16 { panels, .. } | Route::Tiles { panels }) = plan.route;
+        let panels = self.outputs.len().div_ceil(panels * LANES) * panels;
         let out = worker.acc.ptr_mut();
         let stream = |weights| Stream {
             weights,
             first: self.outputs.start,
             panels,
             next,
+            blocks: packed.blocks.count(),
             x: packed.words(0, 0),
+            x_stride: packed.stride(),
             out,
             out_stride: panels * LANES,
         };
         match (plan.route, &matrix.layout) {
-            (Route::StreamI8(kernel), Layout::Affine { bits, group, packed: stored, scales, biases, float }) => {
+            (Route::StreamI8 { kernel, .. }, Layout::Affine { bits, group, packed: stored, scales, biases, float }) => {
                 let groups = matrix.cols() / group;
                 let stream = stream(Strided::new(stored.as_slice(), matrix.cols() / 8 * bits));
                 let groups = Groups {
@@ -263,11 +275,11 @@ impl Unit<'_> {
                     x: packed.scales(0, 0),
                     buffer: worker.scales.ptr_mut(),
                 };
-                // SAFETY: the tables are the matrix's, whose sizes were checked; x was packed for its columns, in
-                // one block; `grow` made room for SCALE_GROUPS scales and biases, and for the results.
+                // SAFETY: the tables are the matrix's, whose sizes were checked; x was packed for its columns;
+                // `grow` made room for SCALE_GROUPS scales and biases, and for the results.
                 unsafe { kernel(&stream, &groups) };
             }
-            (Route::StreamBf16(kernel), Layout::Dense { numbers, .. }) => {
+            (Route::StreamBf16 { kernel, .. }, Layout::Dense { numbers, .. }) => {
                 let stream = stream(Strided::new(numbers.as_slice(), matrix.cols() * 2));
                 // SAFETY: as above.
                 unsafe { kernel(&stream, matrix.cols()) };
@@ -284,9 +296,7 @@ impl Unit<'_> {
         let outputs = self.part.matrix.rows();
         let (acc, count) = (worker.acc.ptr_mut::<f32>(), (outputs - first).min(width));
         let bias = self.part.bias.map(|bias| &bias[first..first + count]);
-        let blocks = &self.part.packed.blocks;
-        let rows = blocks.start(self.blocks.start)..blocks.start(self.blocks.end);
-        for (row, at) in rows.enumerate() {
+        for (row, at) in self.part.packed.blocks.rows(self.blocks.clone()).enumerate() {
             // SAFETY: accumulators and output have these rows and columns, says the caller.
             let (from, to) = unsafe {
                 let to = self.part.out.0.add(at * outputs + first);

@@ -19,10 +19,6 @@ use crate::engine::error::Result;
 pub(super) const MAX_ROWS: usize = 512;
 /// Bytes of a panel: the tile's panels and the blocks of activations beside them stay in the first-level cache.
 const PANEL_BYTES: usize = 16 * 1024;
-/// The same with few rows, where memory is the limit: short, so that loading never pauses for long.
-const SHORT_PANEL_BYTES: usize = 2 * 1024;
-/// Up to this many rows are few.
-const FEW_ROWS: usize = 16;
 
 /// Some outputs of one matrix for some blocks of rows.
 pub(super) struct Tile<'a> {
@@ -54,28 +50,27 @@ impl Tile<'_> {
     /// # Safety
     /// The table's instruction set must be there; `worker` must have [`grow`]n for these rows.
     pub unsafe fn compute(&self, worker: &mut Worker) {
-        let rows = self.packed.blocks.start(self.blocks.end) - self.packed.blocks.start(self.blocks.start);
+        let rows = self.blocks.len() * self.packed.blocks.size();
         // SAFETY: `grow` made room for the accumulators of these rows and a full tile.
         unsafe { worker.acc.ptr_mut::<f32>().write_bytes(0, rows * self.panels * LANES) };
-        let panel_bytes = if rows > FEW_ROWS { PANEL_BYTES } else { SHORT_PANEL_BYTES };
         match &self.matrix.layout {
             // SAFETY: handed on, here and below.
-            Layout::Affine { .. } => unsafe { self.affine(worker, panel_bytes) },
-            Layout::Dense { .. } => unsafe { self.dense(worker, panel_bytes) },
+            Layout::Affine { .. } => unsafe { self.affine(worker) },
+            Layout::Dense { .. } => unsafe { self.dense(worker) },
         }
     }
 
     /// All columns of a quantised matrix, as bytes or, for exact arithmetic, as floats.
-    unsafe fn affine(&self, worker: &mut Worker, panel_bytes: usize) {
+    unsafe fn affine(&self, worker: &mut Worker) {
         let Layout::Affine { bits, group, packed, scales, biases, float } = &self.matrix.layout else { return };
         let (table, cols) = (self.table, self.matrix.cols());
-        let (groups, quads) = (cols / group, group / 4);
+        let (groups, quads, r) = (cols / group, group / 4, self.packed.blocks.size());
         let exact = matches!(self.packed.format, Format::Floats { .. });
         let weights = Strided::new(packed.as_slice(), cols / 8 * bits);
         let scale_rows = Strided::new(scales.as_slice(), groups * float.size());
         let bias_rows = Strided::new(biases.as_slice(), groups * float.size());
         let words_of_group = if exact { *group } else { quads };
-        let step = (panel_bytes / (words_of_group * LANES * 4)).clamp(1, SCALE_GROUPS);
+        let step = (PANEL_BYTES / (words_of_group * LANES * 4)).clamp(1, SCALE_GROUPS);
         let scale_stride = SCALE_GROUPS * LANES;
         let scales_at = worker.scales.ptr_mut::<f32>();
         let biases_at = scales_at.wrapping_add(self.panels * scale_stride);
@@ -116,7 +111,6 @@ impl Tile<'_> {
                     }
                 }
                 for block in self.blocks.clone() {
-                    let r = self.packed.blocks.len(block);
                     let operands = Operands {
                         panel,
                         panel_stride,
@@ -147,12 +141,13 @@ impl Tile<'_> {
     }
 
     /// All columns of a dense matrix, as bf16 pairs or as floats.
-    unsafe fn dense(&self, worker: &mut Worker, panel_bytes: usize) {
+    unsafe fn dense(&self, worker: &mut Worker) {
         let Layout::Dense { numbers, float } = &self.matrix.layout else { return };
         let (table, cols, format) = (self.table, self.matrix.cols(), self.packed.format);
+        let r = self.packed.blocks.size();
         let weights = Strided::new(numbers.as_slice(), cols * float.size());
         let halves = format == Format::Halves;
-        let step_words = panel_bytes / (LANES * 4);
+        let step_words = PANEL_BYTES / (LANES * 4);
         let step = if halves { 2 * step_words } else { step_words };
         let panel = worker.panel.ptr_mut::<u32>();
         let panel_stride = step_words * LANES;
@@ -173,7 +168,6 @@ impl Tile<'_> {
                 }
             }
             for block in self.blocks.clone() {
-                let r = self.packed.blocks.len(block);
                 let operands = Operands {
                     panel,
                     panel_stride,
@@ -205,7 +199,7 @@ impl Tile<'_> {
 
     /// Accumulators of `block`.
     fn acc(&self, worker: &mut Worker, block: usize) -> *mut f32 {
-        let row = self.packed.blocks.start(block) - self.packed.blocks.start(self.blocks.start);
+        let row = (block - self.blocks.start) * self.packed.blocks.size();
         worker.acc.ptr_mut::<f32>().wrapping_add(row * self.panels * LANES)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A word holds what one lane of a panel's vector holds: four bytes, two bf16, or one float.
 
-use super::lanes::{LANES, Lanes, Rows};
+use super::lanes::{LANES, Lanes, Rows, WORDS};
 
 /// Row to bytes: for each of `groups` groups of `group` columns, `scale = absmax / 127` and
 /// `q = round_ties_even(x * (127 / absmax))`; `scales[g * stride] = [scale, scale * Σ q]`. Within each sixteen
@@ -85,7 +85,7 @@ pub unsafe fn reorder(x: *const f32, columns: usize, order: &[u8; 16], out: *mut
 pub unsafe fn interleave<S: Lanes>(rows: &Rows, r: usize, steps: usize, mut out: *mut u32) {
     let mut at = 0;
     while at < steps {
-        let now = (steps - at).min(16);
+        let now = (steps - at).min(WORDS);
         // SAFETY: `now` words of each row are inside the `steps` the caller vouches for. Vectors are stored in
         // ascending order, each over the surplus lanes of the one before; the last one's go into the slack.
         unsafe {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Lanes, Rows};
+use super::lanes::{Lanes, Rows, WORDS};
 
 /// Methods that are values in, values out.
 macro_rules! value_ops {
@@ -24,7 +24,7 @@ impl Lanes for Avx512 {
     const SATURATES: bool = false;
 
     #[inline(always)]
-    unsafe fn transpose(rows: &Rows, offset: usize, bytes: usize) -> [Self::I; 16] {
+    unsafe fn transpose(rows: &Rows, offset: usize, bytes: usize) -> [Self::I; WORDS] {
         // SAFETY: masked loads touch only the `bytes` the caller vouches for.
         unsafe {
             let mut a = [_mm512_setzero_si512(); 16];
@@ -135,7 +135,8 @@ pub(super) mod vnni {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")],
         bf16: false,
         rows: 8,
-        stream: [1, 2, 3, 4, 5, 6, 7, 8],
+        few_rows: 16,
+        stream: [1 x 1, 2 x 1, 3 x 1, 4 x 1, 5 x 2, 6 x 2, 7 x 2, 8 x 2],
         dots: { 1: [1, 2, 3, 4, 5, 6, 7, 8], 2: [1, 2, 3, 4, 5, 6, 7, 8] }
     );
 }
@@ -148,7 +149,8 @@ pub(super) mod bf16 {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c")],
         bf16: true,
         rows: 8,
-        stream: [1, 2, 3, 4, 5, 6, 7, 8],
+        few_rows: 16,
+        stream: [1 x 1, 2 x 1, 3 x 1, 4 x 1, 5 x 2, 6 x 2, 7 x 2, 8 x 2],
         dots: { 1: [1, 2, 3, 4, 5, 6, 7, 8], 2: [1, 2, 3, 4, 5, 6, 7, 8] }
     );
 }

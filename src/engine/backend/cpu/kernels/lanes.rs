@@ -5,6 +5,8 @@
 
 /// Lanes of a vector, and output rows of a panel.
 pub const LANES: usize = 16;
+/// Words of each row that are transposed together.
+pub const WORDS: usize = 16;
 
 /// Sixteen rows of a stored matrix: where each begins.
 pub type Rows = [*const u8; LANES];
@@ -78,9 +80,9 @@ pub trait Lanes: Copy {
     /// Whether [`dot`](Lanes::dot) has to be told about bytes past 127.
     const SATURATES: bool;
 
-    /// The first `bytes` (1 to 64) of each of sixteen rows as little-endian words, transposed: vector `w` holds
+    /// `bytes` (1 to 64) of each of sixteen rows from `offset` on as little-endian words, transposed: vector `w` holds
     /// word `w` of row `l` in lane `l`; what lies past `bytes` reads as 0 and is not touched in memory.
-    unsafe fn transpose(rows: &Rows, offset: usize, bytes: usize) -> [Self::I; 16];
+    unsafe fn transpose(rows: &Rows, offset: usize, bytes: usize) -> [Self::I; WORDS];
 
     /// Reads 64 bytes.
     unsafe fn load_i(at: *const u32) -> Self::I;

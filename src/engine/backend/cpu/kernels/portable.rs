@@ -1,6 +1,6 @@
 //! Plain Rust, for any processor; LLVM makes of it what the target has.
 
-use super::lanes::{LANES, Lanes, Rows};
+use super::lanes::{LANES, Lanes, Rows, WORDS};
 use super::table::kernel_table;
 
 #[derive(Clone, Copy)]
@@ -18,10 +18,10 @@ impl Lanes for Portable {
     const SATURATES: bool = false;
 
     #[inline(always)]
-    unsafe fn transpose(rows: &Rows, offset: usize, bytes: usize) -> [Self::I; 16] {
-        let mut words = [[0; LANES]; 16];
+    unsafe fn transpose(rows: &Rows, offset: usize, bytes: usize) -> [Self::I; WORDS] {
+        let mut words = [[0; LANES]; WORDS];
         for (lane, row) in rows.iter().enumerate() {
-            let mut buffer = [0u8; 64];
+            let mut buffer = [0u8; 4 * WORDS];
             // SAFETY: the caller vouches for `bytes` (at most 64) from each row on.
             unsafe { std::ptr::copy_nonoverlapping(row.add(offset), buffer.as_mut_ptr(), bytes) };
             for (word, bytes) in words.iter_mut().zip(buffer.chunks_exact(4)) {
@@ -146,4 +146,4 @@ impl Lanes for Portable {
     }
 }
 
-kernel_table!(Portable, bf16: false, rows: 4, stream: [1], dots: { 1: [1, 2, 3, 4] });
+kernel_table!(Portable, bf16: false, rows: 4, few_rows: 4, stream: [1 x 1, 2 x 1, 3 x 1, 4 x 1], dots: { 1: [1, 2, 3, 4] });

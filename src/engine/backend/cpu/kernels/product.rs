@@ -72,10 +72,11 @@ pub unsafe fn dot_i8<S: Lanes, const R: usize, const P: usize, const WIDE: bool>
                 bias[p] = S::load_f(s.biases.add(p * s.stride + group * LANES));
             }
             for (r, dots) in dots.iter().enumerate() {
-                let pair = s.x.add(group * R + r).read();
+                let pair = s.x.add(group * R + r).cast::<f32>();
+                let (x_scale, x_sum) = (S::splat_f(pair.read()), S::splat_f(pair.add(1).read()));
                 for p in 0..P {
                     let acc = o.acc.add((r * P + p) * LANES);
-                    S::store_f(acc, group_end::<S>(S::load_f(acc), dots[p], scale[p], bias[p], pair));
+                    S::store_f(acc, group_end::<S>(S::load_f(acc), dots[p], scale[p], bias[p], x_scale, x_sum));
                 }
             }
         }
@@ -89,12 +90,13 @@ pub(super) unsafe fn group_end<S: Lanes>(
     dot: S::I,
     scale: S::F,
     bias: S::F,
-    [x_scale, x_sum]: [f32; 2],
+    x_scale: S::F,
+    x_sum: S::F,
 ) -> S::F {
     // SAFETY: values only.
     unsafe {
-        let acc = S::mul_add(S::mul(scale, S::splat_f(x_scale)), S::to_f(dot), acc);
-        S::mul_add(bias, S::splat_f(x_sum), acc)
+        let acc = S::mul_add(S::mul(scale, x_scale), S::to_f(dot), acc);
+        S::mul_add(bias, x_sum, acc)
     }
 }
 

@@ -5,7 +5,7 @@
 //! - **halves**: a word holds two consecutive bf16 columns,
 //! - **floats**: a word is one column.
 
-use super::lanes::{LANES, Lanes, Rows};
+use super::lanes::{LANES, Lanes, Rows, WORDS};
 
 /// The order in which a width's columns stand in a panel: within each sixteen columns, place `i` holds column
 /// `ORDER[bits][i]`. Whatever is multiplied with a panel is packed in the same order. Widths that divide a word
@@ -24,7 +24,7 @@ pub const ORDER: [[u8; 16]; 9] = {
 pub unsafe fn words<S: Lanes>(rows: &Rows, offset: usize, bytes: usize, mut out: *mut u32) {
     let (mut at, end) = (offset, offset + bytes);
     while at < end {
-        let piece = (end - at).min(64);
+        let piece = (end - at).min(4 * WORDS);
         // SAFETY: `piece` bytes of each row are inside the `bytes` the caller vouches for; it has room for a vector
         // for every word of them.
         unsafe {
@@ -71,17 +71,16 @@ pub unsafe fn bytes<S: Lanes, const BITS: u32>(rows: &Rows, offset: usize, colum
     }
 }
 
-/// 32 columns are as many words as a width has bits: how many times 32 columns one transposition of 16 words takes.
+/// 32 columns are as many words as a width has bits: how many times 32 columns are transposed together.
 pub const fn blocks_at_once(bits: u32) -> usize {
-    match bits {
-        5 | 6 | 8 => 2,
-        _ => 4,
-    }
+    // 2 bits would leave 8 at once, more than a group has.
+    let most = WORDS / bits as usize;
+    if most > 4 { 4 } else { most }
 }
 
 /// 32 columns: the `BITS` vectors of `words` from `first` on to eight vectors of bytes.
 #[inline(always)]
-pub unsafe fn expand<S: Lanes, const BITS: u32>(words: &[S::I; 16], first: usize) -> [S::I; 8] {
+pub unsafe fn expand<S: Lanes, const BITS: u32>(words: &[S::I; WORDS], first: usize) -> [S::I; 8] {
     // SAFETY: value operations.
     unsafe {
         let mut out = [S::splat_i(0); 8];
@@ -145,7 +144,7 @@ pub unsafe fn floats<S: Lanes, const KIND: usize>(rows: &Rows, offset: usize, co
     let size = if KIND == Float::F32 as usize { 4 } else { 2 };
     let (mut at, end) = (offset, offset + count * size);
     while at < end {
-        let piece = (end - at).min(64);
+        let piece = (end - at).min(4 * WORDS);
         // SAFETY: `piece` bytes of each row are inside what the caller vouches for; it has room for a vector for
         // every number of them.
         unsafe {
