@@ -81,8 +81,8 @@ pub fn project(
         }
     }
     scratch.workers(threads, |worker| {
-        tile::grow(worker, table, rows)?;
-        plans.iter().flatten().try_for_each(|plan| worker.acc.ensure(plan.acc_floats(rows, table) * 4))
+        tile::grow(worker, table)?;
+        plans.iter().flatten().try_for_each(|plan| worker.acc.ensure(plan.acc_bytes()))
     })?;
     scratch.account()?;
 
@@ -142,6 +142,8 @@ struct Plan {
     unit_outputs: usize,
     /// Blocks of rows of a unit.
     unit_blocks: usize,
+    /// Rows of a block.
+    block_rows: usize,
 }
 
 impl Plan {
@@ -172,12 +174,13 @@ impl Plan {
             let row_parts = blocks.count().div_ceil(tile::MAX_ROWS / table.rows);
             blocks.count().div_ceil(row_parts.max((wanted / tiles).min(blocks.count())))
         };
-        Self { format, route, unit_outputs: unit_tiles * panels * LANES, unit_blocks }
+        Self { format, route, unit_outputs: unit_tiles * panels * LANES, unit_blocks, block_rows: blocks.size() }
     }
 
-    /// Accumulators that a unit needs on a route other than tiles.
-    fn acc_floats(&self, rows: usize, table: &Table) -> usize {
-        if matches!(self.route, Route::Tiles { .. }) { 0 } else { (rows + table.rows) * self.unit_outputs }
+    /// Bytes of the accumulators of a unit.
+    fn acc_bytes(&self) -> usize {
+        let outputs = if let Route::Tiles { panels } = self.route { panels * LANES } else { self.unit_outputs };
+        self.unit_blocks * self.block_rows * outputs * 4
     }
 }
 

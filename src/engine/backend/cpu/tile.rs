@@ -34,24 +34,24 @@ pub(super) struct Tile<'a> {
     pub blocks: Range<usize>,
 }
 
-/// Makes a worker's buffers large enough for any tile of `rows` rows.
-pub(super) fn grow(worker: &mut Worker, table: &Table, rows: usize) -> Result<()> {
+/// Makes a worker's buffers large enough for any tile, but for its accumulators.
+pub(super) fn grow(worker: &mut Worker, table: &Table) -> Result<()> {
     let panels = table.panels();
     // A group of 128 is the least step: 32 words of bytes, 128 of floats.
     worker.panel.ensure(panels * PANEL_BYTES.max(128 * LANES * 4))?;
     worker.bytes.ensure(PANEL_BYTES.max(32 * LANES * 4))?;
-    worker.scales.ensure(2 * panels * SCALE_GROUPS * LANES * 4)?;
-    worker.acc.ensure(rows.min(MAX_ROWS + table.rows) * panels * LANES * 4)
+    worker.scales.ensure(2 * panels * SCALE_GROUPS * LANES * 4)
 }
 
 impl Tile<'_> {
     /// Computes the tile into the worker's accumulators: `[rows of the blocks][panels * 16]`.
     ///
     /// # Safety
-    /// The table's instruction set must be there; `worker` must have [`grow`]n for these rows.
+    /// The table's instruction set must be there; `worker` must have [`grow`]n and have
+    /// room for the accumulators.
     pub unsafe fn compute(&self, worker: &mut Worker) {
         let rows = self.blocks.len() * self.packed.blocks.size();
-        // SAFETY: `grow` made room for the accumulators of these rows and a full tile.
+        // SAFETY: the caller made room for the accumulators of these rows and a full tile.
         unsafe { worker.acc.ptr_mut::<f32>().write_bytes(0, rows * self.panels * LANES) };
         match &self.matrix.layout {
             // SAFETY: handed on, here and below.

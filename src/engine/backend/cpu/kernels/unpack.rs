@@ -71,11 +71,10 @@ pub unsafe fn bytes<S: Lanes, const BITS: u32>(rows: &Rows, offset: usize, colum
     }
 }
 
-/// 32 columns are as many words as a width has bits: how many times 32 columns are transposed together.
+/// 32 columns are as many words as a width has bits: how many times 32 columns are transposed together. A power of
+/// two, so that groups are made of whole transpositions or transpositions of whole groups.
 pub const fn blocks_at_once(bits: u32) -> usize {
-    // 2 bits would leave 8 at once, more than a group has.
-    let most = WORDS / bits as usize;
-    if most > 4 { 4 } else { most }
+    if WORDS >= 4 * bits as usize { 4 } else { 2 }
 }
 
 /// 32 columns: the `BITS` vectors of `words` from `first` on to eight vectors of bytes.
