@@ -183,6 +183,8 @@ impl Table {
     pub fn of(isa: Isa) -> &'static Table {
         match isa {
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx2Vnni => &super::portable::avx2::TABLE,
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => &super::avx512::vnni::TABLE,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => &super::avx512::bf16::TABLE,
