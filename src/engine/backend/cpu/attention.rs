@@ -7,7 +7,8 @@
 use super::activation::{Activation, Owned};
 use super::buffer::grow;
 use super::cache::Cache;
-use super::kernels::attention::{Attend, BF16, Combine, Element, F16, F32, State, Tile, Write, scratch_floats};
+use super::kernels::attention::page::{BF16, Element, F16, F32, Write};
+use super::kernels::attention::{Attend, Combine, State, Tile, scratch_floats};
 use super::kernels::vector::Simd;
 use super::rows::Shared;
 use super::team::Team;
