@@ -9,31 +9,46 @@ C_FLAGS := -std=c99 -O2 -g -Wall -Wextra -Wpedantic -Werror -Iinclude
 ABI := $(shell sed -n 's/.*GOMLX_ABI_VERSION = \([0-9]*\).*/\1/p' src/ffi/version.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-go header asan valgrind fuzz lint bench bench-peers soak library examples
+export PREFIX DESTDIR LIBDIR STRIP EXTRA_LIBS FEATURES # what scripts/install and scripts/dist are told
+.PHONY: help demo install uninstall dist test test-c test-go header asan valgrind fuzz lint bench bench-peers soak library examples
 
 help: ## Says this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-# PROFILE=debug (tests: checks on) or release (everything a user runs).
+# PROFILE=debug (tests: checks on) or release (everything a user runs). FEATURES: those of Cargo.toml.
 PROFILE ?= release
 OUT := target/$(PROFILE)
 library: ## Builds target/release/libgomlx.so and libgomlx.a
 	@scripts/need cc cargo
-	@$(CARGO) build --lib $(if $(filter release,$(PROFILE)),--release) --quiet
+	@$(CARGO) build --lib $(if $(filter release,$(PROFILE)),--release) $(if $(FEATURES),--features $(FEATURES)) --quiet
 	@ln -sf libgomlx.so $(OUT)/libgomlx.so.$(ABI)
 
 examples: library ## Builds the C examples into target/release/examples-c
 	@mkdir -p $(OUT)/examples-c
 	@for source in examples/*.c; do \
 	    $(CC) $(C_FLAGS) $$source -o $(OUT)/examples-c/$$(basename $$source .c) \
-	        -L$(OUT) -lgomlx -Wl,-rpath,'$$ORIGIN/..' || exit 1; \
+	        -L$(OUT) -lgomlx -lpthread -Wl,-rpath,'$$ORIGIN/..' || exit 1; \
 	done
 
 demo: examples ## Streams a story: make demo PROMPT="The little dog"
 	@$(OUT)/examples-c/hello "$(PROMPT)"
 
+install: ## Installs library, header, pkg-config, CMake package, bindings: make install PREFIX=/usr/local [DESTDIR=] [STRIP=1]
+	@scripts/install
+
+uninstall: ## Removes what make install with the same PREFIX put there
+	@scripts/install uninstall
+
+dist: ## A relocatable archive below target/dist, with licences and SHA-256 sums
+	@scripts/dist
+
 test: ## Runs every test and counts them
 	@scripts/test
+
+test-c: ## C and C++: the harness, the header, every example from an installed prefix
+	@scripts/c-tests plain
+	@scripts/check-abi
+	@scripts/install-tests
 
 test-go: ## Go binding: vet, race detector, both ways of linking, a stranger's program
 	@scripts/go-tests
