@@ -45,13 +45,16 @@ dist: ## A relocatable archive below target/dist, with licences and SHA-256 sums
 test: ## Runs every test and counts them
 	@scripts/test
 
-test-c: ## C and C++: the harness, the header, every example from an installed prefix
+test-c: ## C and C++: harness, wrapper, header, docs/c.md, every example from an installed prefix
 	@scripts/c-tests plain
+	@scripts/cpp-tests
 	@scripts/check-abi
+	@scripts/doc-tests c
 	@scripts/install-tests
 
 test-go: ## Go binding: vet, race detector, both ways of linking, a stranger's program
 	@scripts/go-tests
+	@scripts/doc-tests go
 
 header: ## Writes include/gomlx.h and PHP's header from src/ffi
 	@GOMLX_BLESS=1 $(CARGO) test --quiet --test header
