@@ -10,7 +10,7 @@ ABI := $(shell sed -n 's/.*GOMLX_ABI_VERSION = \([0-9]*\).*/\1/p' src/ffi/versio
 
 .DEFAULT_GOAL := help
 export PREFIX DESTDIR LIBDIR STRIP EXTRA_LIBS FEATURES # what scripts/install and scripts/dist are told
-.PHONY: help demo install uninstall dist test test-c test-go header asan valgrind fuzz lint bench bench-peers soak library examples
+.PHONY: help demo install uninstall dist test test-c test-go test-php soak-php header asan valgrind fuzz lint bench bench-peers soak library examples
 
 help: ## Says this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -55,6 +55,13 @@ test-c: ## C and C++: harness, wrapper, header, docs/c.md, every example from an
 test-go: ## Go binding: vet, race detector, both ways of linking, a stranger's program
 	@scripts/go-tests
 	@scripts/doc-tests go
+
+test-php: ## PHP binding: PHPUnit, docs/php.md, preloading, leaks, the boundary's cost
+	@scripts/php-tests
+
+soak-php: library ## PHP: resident memory over 20,000 answers (about 3 minutes)
+	@scripts/need php
+	@php bindings/php/tests/soak.php
 
 header: ## Writes include/gomlx.h and PHP's header from src/ffi
 	@GOMLX_BLESS=1 $(CARGO) test --quiet --test header

@@ -1,6 +1,6 @@
-/* The declarations of include/gomlx.h, for PHP's FFI. Written by cbindgen from src/ffi; do not edit. */
 #define FFI_SCOPE "gomlx"
 #define FFI_LIB "libgomlx.so.1"
+/* The declarations of include/gomlx.h, for PHP's FFI. Written by cbindgen from src/ffi; do not edit. */
 
 
 typedef enum gomlx_abi {
