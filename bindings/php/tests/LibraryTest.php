@@ -99,12 +99,24 @@ final class LibraryTest extends TestCase
         self::assertStringContainsString('PHP has no FFI', $said);
     }
 
-    public function testABesideLibraryIsFound(): void
+    /** @return iterable<string, array{string, string}> */
+    public static function layouts(): iterable
     {
-        self::execute(['cp', '-r', self::ROOT . '/bindings/php', $this->scratch . '/package'], getenv());
-        mkdir("$this->scratch/package/lib");
-        symlink((string) realpath(Library::find()), "$this->scratch/package/lib/" . basename(self::soname()));
-        $script = str_replace('bindings/php/autoload.php', "$this->scratch/package/autoload.php", self::STORY);
+        yield 'beside the package' => ['vendor/gomlx', 'vendor/gomlx/lib'];
+        yield 'an unpacked archive' => ['bindings/php', 'lib'];
+        yield 'an installed prefix' => ['share/gomlx/php', 'lib'];
+        yield 'a checkout' => ['bindings/php', 'target/release'];
+    }
+
+    /** @dataProvider layouts */
+    public function testTheLibraryIsFoundByThePackagesPlace(string $package, string $lib): void
+    {
+        $package = "$this->scratch/$package";
+        mkdir(dirname($package), recursive: true);
+        self::execute(['cp', '-r', self::ROOT . '/bindings/php', $package], getenv());
+        mkdir("$this->scratch/$lib", recursive: true);
+        symlink((string) realpath(Library::find()), "$this->scratch/$lib/" . basename(self::soname()));
+        $script = str_replace('bindings/php/autoload.php', "$package/autoload.php", self::STORY);
         [, $said] = self::php($script, [], ['GOMLX_LIBRARY' => '']);
         self::assertSame(', there was a', $said);
     }
