@@ -10,7 +10,7 @@ ABI := $(shell sed -n 's/.*GOMLX_ABI_VERSION = \([0-9]*\).*/\1/p' src/ffi/versio
 
 .DEFAULT_GOAL := help
 export PREFIX DESTDIR LIBDIR STRIP EXTRA_LIBS FEATURES # what scripts/install and scripts/dist are told
-.PHONY: help demo install uninstall dist test test-c test-go test-php soak-php header asan valgrind fuzz lint bench bench-peers soak library examples
+.PHONY: help demo install uninstall dist test test-c test-go test-php test-wails soak-go soak-php header asan valgrind fuzz lint bench bench-peers soak library examples
 
 help: ## Says this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -58,6 +58,12 @@ test-go: ## Go binding: vet, race detector, both ways of linking, a stranger's p
 
 test-php: ## PHP binding: PHPUnit, docs/php.md, preloading, leaks, the boundary's cost
 	@scripts/php-tests
+
+test-wails: ## examples/wails-chat, a window, used with a keyboard on a virtual screen
+	@scripts/wails-tests
+
+soak-go: library ## Go: resident memory over 20,000 answers
+	@cd bindings/go && go test -tags soak -run TwentyThousand -count 1 -v -timeout 1h .
 
 soak-php: library ## PHP: resident memory over 20,000 answers (about 3 minutes)
 	@scripts/need php
