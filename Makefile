@@ -10,7 +10,7 @@ ABI := $(shell sed -n 's/.*GOMLX_ABI_VERSION = \([0-9]*\).*/\1/p' src/ffi/versio
 
 .DEFAULT_GOAL := help
 export PREFIX DESTDIR LIBDIR STRIP EXTRA_LIBS FEATURES # what scripts/install and scripts/dist are told
-.PHONY: help demo install uninstall dist test test-c test-go test-php test-wails soak-go soak-php header asan valgrind fuzz lint bench bench-peers soak library examples
+.PHONY: help demo install uninstall dist test test-c test-go test-php test-wails soak-go soak-php header asan valgrind fuzz lint bench bench-peers soak library examples test-swift soak-swift bench-swift
 
 help: ## Says this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -68,6 +68,17 @@ soak-go: library ## Go: resident memory over 20,000 answers
 soak-php: library ## PHP: resident memory over 20,000 answers (about 3 minutes)
 	@scripts/need php
 	@php bindings/php/tests/soak.php
+
+test-swift: ## Swift binding: XCTest, the document's snippets, a stranger's package (the first time 2 minutes to get Swift)
+	@scripts/swift-tests
+
+soak-swift: library ## Swift: resident memory over 20,000 answers
+	@cd bindings/swift && ../../scripts/swift env GOMLX_SOAK=20000 swift test --disable-index-store \
+	    --scratch-path $(CURDIR)/target/swift/build --filter SoakTests
+
+bench-swift: library ## What pulling a token through Swift costs more than through C
+	@cd bindings/swift && ../../scripts/swift swift run -c release --disable-index-store \
+	    --scratch-path $(CURDIR)/target/swift/build Boundary $(CURDIR)/models/llama-tales-16m-4bit
 
 header: ## Writes include/gomlx.h and PHP's header from src/ffi
 	@GOMLX_BLESS=1 $(CARGO) test --quiet --test header
