@@ -10,7 +10,7 @@ ABI := $(shell sed -n 's/.*GOMLX_ABI_VERSION = \([0-9]*\).*/\1/p' src/ffi/versio
 
 .DEFAULT_GOAL := help
 export PREFIX DESTDIR LIBDIR STRIP EXTRA_LIBS FEATURES # what scripts/install and scripts/dist are told
-.PHONY: help demo install uninstall dist test test-c test-go test-php test-wails soak-go soak-php header asan valgrind fuzz lint bench bench-peers soak library examples test-swift soak-swift bench-swift
+.PHONY: help demo install uninstall dist test test-c test-go test-php test-wails soak-go soak-php header reference asan valgrind fuzz lint bench bench-peers soak library examples test-swift soak-swift bench-swift
 
 help: ## Says this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -82,6 +82,10 @@ bench-swift: library ## What pulling a token through Swift costs more than throu
 
 header: ## Writes include/gomlx.h and PHP's header from src/ffi
 	@GOMLX_BLESS=1 $(CARGO) test --quiet --test header
+
+reference: ## The header's comments as a page: target/reference.md
+	@scripts/need python3
+	@mkdir -p target && scripts/reference >target/reference.md && echo target/reference.md
 
 asan: ## C tests under AddressSanitizer and LeakSanitizer
 	@scripts/c-tests asan

@@ -292,6 +292,32 @@ void shared_by_threads() {
     CHECK(std::all_of(answers.begin(), answers.end(), [&](const std::string &text) { return text == alone; }));
 }
 
+void several_at_once_and_too_many() {
+    gomlx::options options;
+    options.max_sequences = 1, options.max_queue = 2;
+    gomlx::model model(STORIES, options);
+    const char *const prompts[] = {"Once upon a time", "The little dog", "One day"};
+    std::vector<std::string> alone;
+    for (auto prompt : prompts)
+        alone.push_back(model.generate(asking(prompt, 30)).text());
+    gomlx::request endless("Once");
+    endless.flags = GOMLX_REQUEST_IGNORE_END;
+    {
+        std::vector<gomlx::generation> waiting; // one runs, two wait, and there is no room for more
+        CHECK(thrown([&] {
+                  for (int i = 0; i < 10; i++)
+                      waiting.push_back(model.generate(endless));
+              }).status == GOMLX_ERR_BUSY);
+        CHECK(waiting.size() >= 2 && waiting.size() <= 4);
+    }
+    std::vector<gomlx::generation> together;
+    gomlx::model wide(STORIES);
+    for (auto prompt : prompts)
+        together.push_back(wide.generate(asking(prompt, 30)));
+    for (size_t i = 3; i-- > 0;) // read in another order than asked
+        CHECK(together[i].text() == alone[i]);
+}
+
 void tokens_there_and_back() {
     gomlx::model model(STORIES);
     std::string text;
@@ -364,6 +390,7 @@ int main() {
     run("errors are exceptions", errors_are_exceptions);
     run("cancels from another thread", cancels_from_another_thread);
     run("shared by threads", shared_by_threads);
+    run("several at once, and too many", several_at_once_and_too_many);
     run("tokens there and back", tokens_there_and_back);
     run("labels, scores, vectors", labels_scores_vectors);
     run("finds models", finds_models);
