@@ -30,7 +30,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Whoever needs them may use these.
-const LEAVES: &[&str] = &["control", "defect", "error", "memory", "options", "request", "sampling", "text", "weights"];
+const LEAVES: &[&str] =
+    &["control", "defect", "error", "memory", "options", "request", "sampling", "text", "trace", "weights"];
 
 /// A leaf may use these leaves only.
 const LEAF_USES: &[(&str, &[&str])] = &[
@@ -42,6 +43,7 @@ const LEAF_USES: &[(&str, &[&str])] = &[
     ("request", &["control", "error", "sampling", "text"]),
     ("sampling", &["error"]),
     ("text", &["error"]),
+    ("trace", &[]),
     ("weights", &["control", "error", "memory"]),
 ];
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::backend::cpu::{Cpu, CpuOptions};
 use super::backend::{Backend, Description, KvType};
-use super::error::{Result, fail};
+use super::error::{Result, error, fail};
 use super::generation::Generation;
 use super::model::decoder::Decoder;
 use super::model::load::{self, LoadOptions, LoadedModel, ModelSummary};
@@ -15,7 +15,7 @@ use super::request::{Chat, Prompt, Request};
 use super::sampling::Sampler;
 use super::scheduler::{Channel, Generating, Goal, Limits, Scheduler, Submission};
 use super::text::{ChatTemplate, Detokenizer, RenderOptions, StopMatcher, Tokenizer};
-use super::{logging, memory, runtime};
+use super::{logging, memory, runtime, trace};
 
 /// What a model is, for people and for choosing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,13 +101,15 @@ impl Model {
     /// Loads the model in folder `path`. Blocks until it can generate; `options.control` reports progress and cancels.
     pub fn load(path: &Path, options: &ModelOptions) -> Result<Model> {
         logging::init();
+        trace::init();
+        let _span = trace::span("load", &[]);
         let began = Instant::now();
         if options.backend == BackendChoice::Mlx {
             fail!(Unsupported, "this build has no mlx backend")
         }
         let control = options.control.clone().unwrap_or_default();
-        let loaded = load::load(path, &LoadOptions { weights: options.weights, control: Some(control.clone()) })?;
-        let tokenizer = Tokenizer::from_dir(&loaded.summary.dir)?;
+        let reading = LoadOptions { weights: options.weights, control: Some(control.clone()) };
+        let (loaded, tokenizer) = read(path, &reading)?;
         let template = ChatTemplate::from_dir(&loaded.summary.dir, &tokenizer)?;
         control.check()?;
         let limits = limits(&loaded, options)?;
@@ -229,6 +231,30 @@ impl Model {
         }
         Ok(tokens)
     }
+}
+
+/// The weights and, read by a thread of its own meanwhile, the tokenizer. Where both are damaged, the weights' error
+/// is told.
+fn read(path: &Path, options: &LoadOptions) -> Result<(LoadedModel, Tokenizer)> {
+    let folder = load::folder(path)?;
+    let read_tokenizer = || {
+        let _span = trace::span("load tokenizer", &[]);
+        Tokenizer::from_dir(&folder)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("gomlx-tokenizer".into()).spawn_scoped(scope, read_tokenizer);
+        let loaded = {
+            let _span = trace::span("load weights", &[]);
+            load::load(path, options)
+        };
+        let tokenizer = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // The system gives no thread: one after the other, then.
+            Err(_) if loaded.is_ok() => read_tokenizer(),
+            Err(fault) => Err(error!(Memory, "no thread: {fault}")),
+        };
+        Ok((loaded?, tokenizer?))
+    })
 }
 
 /// What the scheduler keeps to, from the options and the model.

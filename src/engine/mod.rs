@@ -18,6 +18,7 @@ pub mod runtime;
 pub mod sampling;
 mod scheduler;
 pub mod text;
+mod trace;
 pub mod weights;
 
 pub use control::Control;

@@ -6,6 +6,7 @@ use super::tensors::{DecoderTensors, LayerTensors, LinearTensors};
 use crate::engine::backend::{AttentionParams, Backend, CacheLayout, KvType, Linear, Rope, Segment};
 use crate::engine::control::Control;
 use crate::engine::error::Result;
+use crate::engine::trace;
 
 /// A decoder whose weights a backend has taken into use.
 pub struct Decoder<B: Backend> {
@@ -106,11 +107,14 @@ impl<B: Backend> Decoder<B> {
     ) -> Result<Option<B::Act>> {
         let eps = self.spec.norm.eps;
         let positions: Vec<usize> = segments.iter().flat_map(|s| s.start..s.start + s.rows.len()).collect();
-        let mut x = backend.embed(&self.embed, tokens, self.spec.embed_scale)?;
+        let mut x = {
+            let _span = trace::span("embed", &[("rows", tokens.len())]);
+            backend.embed(&self.embed, tokens, self.spec.embed_scale)?
+        };
         let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate() {
             between_layers()?;
-            let normed = backend.rms_norm(&x, &layer.attention_norm, eps)?;
+            let normed = trace::op("norm", index, || backend.rms_norm(&x, &layer.attention_norm, eps))?;
             let mut attended = self.attend(backend, cache, index, layer, &normed, &positions, segments)?;
             drop(normed);
             if index == last {
@@ -123,22 +127,22 @@ impl<B: Backend> Decoder<B> {
                     x = backend.select_rows(&x, wanted)?;
                 }
             }
-            let [mut y] = backend.project(&attended, [&layer.o])?;
+            let [mut y] = trace::op("product o", index, || backend.project(&attended, [&layer.o]))?;
             drop(attended);
             if let Some(norm) = &layer.post_attention_norm {
-                y = backend.rms_norm(&y, norm, eps)?;
+                y = trace::op("norm", index, || backend.rms_norm(&y, norm, eps))?;
             }
-            x = backend.add(x, &y)?;
+            x = trace::op("add", index, || backend.add(x, &y))?;
             drop(y);
-            let normed = backend.rms_norm(&x, &layer.mlp_norm, eps)?;
-            let mut y = mlp(backend, layer, &normed, self.spec.activation)?;
+            let normed = trace::op("norm", index, || backend.rms_norm(&x, &layer.mlp_norm, eps))?;
+            let mut y = mlp(backend, index, layer, &normed, self.spec.activation)?;
             drop(normed);
             if let Some(norm) = &layer.post_mlp_norm {
-                y = backend.rms_norm(&y, norm, eps)?;
+                y = trace::op("norm", index, || backend.rms_norm(&y, norm, eps))?;
             }
-            x = backend.add(x, &y)?;
+            x = trace::op("add", index, || backend.add(x, &y))?;
         }
-        Ok(Some(backend.rms_norm(&x, &self.norm, eps)?))
+        Ok(Some(trace::op("norm", self.layers.len(), || backend.rms_norm(&x, &self.norm, eps))?))
     }
 
     /// Attention of one layer on normed input: project, norm and turn q and k, attend over the cache.
@@ -155,20 +159,22 @@ impl<B: Backend> Decoder<B> {
     ) -> Result<B::Act> {
         let eps = self.spec.norm.eps;
         let rope = &self.ropes[layer.rope];
-        let [mut q, mut k, v] = backend.project(normed, [&layer.q, &layer.k, &layer.v])?;
+        let [mut q, mut k, v] =
+            trace::op("product qkv", index, || backend.project(normed, [&layer.q, &layer.k, &layer.v]))?;
         if let Some(norm) = &layer.q_norm {
-            q = backend.head_norm(q, norm, eps)?;
+            q = trace::op("norm q", index, || backend.head_norm(q, norm, eps))?;
         }
         if let Some(norm) = &layer.k_norm {
-            k = backend.head_norm(k, norm, eps)?;
+            k = trace::op("norm k", index, || backend.head_norm(k, norm, eps))?;
         }
-        q = backend.rope(q, positions, rope)?;
-        k = backend.rope(k, positions, rope)?;
-        backend.attention(q, &k, &v, cache, index, segments, &layer.attention)
+        q = trace::op("rope", index, || backend.rope(q, positions, rope))?;
+        k = trace::op("rope", index, || backend.rope(k, positions, rope))?;
+        trace::op("attention", index, || backend.attention(q, &k, &v, cache, index, segments, &layer.attention))
     }
 
     /// Logits of hidden states, `[rows, vocab]`.
     pub fn logits(&self, backend: &B, hidden: &B::Act) -> Result<B::Act> {
+        let _span = trace::span("logits", &[]);
         let logits = backend.logits(hidden, self.head.as_ref().unwrap_or(&self.embed))?;
         match self.spec.logit_softcap {
             Some(cap) => backend.softcap(logits, cap),
@@ -178,11 +184,17 @@ impl<B: Backend> Decoder<B> {
 }
 
 /// `down(activation(gate(x)) * up(x))`.
-fn mlp<B: Backend>(backend: &B, layer: &Layer<B>, normed: &B::Act, activation: Activation) -> Result<B::Act> {
-    let [gate, up] = backend.project(normed, [&layer.gate, &layer.up])?;
-    let gated = backend.gated(gate, &up, activation)?;
+fn mlp<B: Backend>(
+    backend: &B,
+    index: usize,
+    layer: &Layer<B>,
+    normed: &B::Act,
+    activation: Activation,
+) -> Result<B::Act> {
+    let [gate, up] = trace::op("product gate up", index, || backend.project(normed, [&layer.gate, &layer.up]))?;
+    let gated = trace::op("activation", index, || backend.gated(gate, &up, activation))?;
     drop(up);
-    let [y] = backend.project(&gated, [&layer.down])?;
+    let [y] = trace::op("product down", index, || backend.project(&gated, [&layer.down]))?;
     Ok(y)
 }
 

@@ -84,6 +84,11 @@ pub fn inspect(folder: &Path) -> Result<ModelSummary> {
     read(&folder, Contents::Skip, || Checkpoint::peek(&weights)).map(|model| model.summary)
 }
 
+/// The folder that holds the small files of the model at `path`.
+pub fn folder(path: &Path) -> Result<PathBuf> {
+    paths(path).map(|(folder, _)| folder)
+}
+
 /// The model folder and the path of the weights: the same, or one file in it.
 fn paths(path: &Path) -> Result<(PathBuf, PathBuf)> {
     let metadata = std::fs::metadata(path).map_err(|fault| Error::io(path, &fault))?;

@@ -16,6 +16,7 @@ use crate::engine::error::{Error, Result, Status, error, fail};
 use crate::engine::memory;
 use crate::engine::model::decoder::{Decoder, cache_layout};
 use crate::engine::request::StopReason;
+use crate::engine::trace;
 
 /// Questions that run where one generation would.
 const QUESTIONS_PER_SEQUENCE: usize = 16;
@@ -289,6 +290,7 @@ impl<B: Backend> Worker<B> {
 
     /// Computes the planned rows and hands each sequence what it must read.
     fn execute(&mut self, plan: &StepPlan, inbox: &Inbox) -> Result<()> {
+        let _step = trace::span("step", &[("rows", plan.rows()), ("sequences", plan.segments.len())]);
         let mut tokens = Vec::with_capacity(plan.rows());
         let mut segments = Vec::with_capacity(plan.segments.len());
         let mut outcome = Outcome::default();
@@ -341,6 +343,7 @@ impl<B: Backend> Worker<B> {
 
     /// Hands the rows just read to their sequences and takes out those that are complete.
     fn advance(&mut self, plan: &StepPlan, outcome: &Outcome) {
+        let _span = trace::span("sampling", &[("rows", outcome.logits.len())]);
         let (vocab, width) = (self.decoder.spec().vocab, self.decoder.spec().hidden);
         let mut logits = self.logits.chunks_exact_mut(vocab);
         let mut complete = Vec::new();
