@@ -4,13 +4,13 @@
 //! come down to: byte-level BPE (GPT-2, Llama 3, Qwen, gpt-oss), SentencePiece with byte fallback (Llama 2, Gemma,
 //! Mistral) and Metaspace. Each is worked out once per token here, so that streaming costs a table look-up.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
-use tokenizers::Model;
 
+use super::file::Tables;
+use super::vocabulary::MAX_ID;
 use crate::engine::error::{Result, error, fail};
-
-/// Highest token id accepted: a table is laid out by id, and a damaged file may name any id.
-const MAX_ID: u32 = (1 << 24) - 1;
 
 /// How the pieces of a text join.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,49 +52,36 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// Works out the table. Errors: a decoder this library does not know (`Unsupported`), ids out of range (`Format`).
-    pub fn new(tokenizer: &tokenizers::Tokenizer) -> Result<Self> {
+    pub fn new(tokenizer: &Tables) -> Result<Self> {
         let (rules, replaces) = rules(tokenizer)?;
         let added = tokenizer.get_added_vocabulary();
-        let mut tokens: Vec<Option<String>> = Vec::new();
-        let mut put = |id: u32, text: String| -> Result<()> {
-            if id > MAX_ID {
-                fail!(Format, "tokenizer.json: token {text:?} has id {id}; at most {MAX_ID} is accepted");
-            }
-            let at = id as usize;
-            if tokens.len() <= at {
-                tokens.resize(at + 1, None);
-            }
-            tokens[at] = Some(text);
-            Ok(())
-        };
-        for (text, id) in tokenizer.get_model().get_vocab() {
-            put(id, text)?;
-        }
+        let mut texts = Texts::default();
+        tokenizer.get_model().each_token(|id, text| texts.put(id, text))?;
         for &id in added.get_added_tokens_decoder().keys() {
             if let Some(text) = added.simple_id_to_token(id) {
-                put(id, text)?;
+                texts.put(id, &text)?;
             }
         }
         let byte_of = byte_level_alphabet();
+        let count = texts.spans.len();
         let mut this = Self {
             rules,
-            bytes: Vec::with_capacity(tokens.len() * 8),
-            starts: Vec::with_capacity(tokens.len() + 1),
-            kinds: Vec::with_capacity(tokens.len()),
-            special: Vec::with_capacity(tokens.len()),
+            bytes: Vec::with_capacity(texts.all.len()),
+            starts: Vec::with_capacity(count + 1),
+            kinds: Vec::with_capacity(count),
+            special: Vec::with_capacity(count),
         };
         this.starts.push(0);
-        for token in tokens {
-            let kind = match &token {
-                None => Kind::Missing,
-                Some(text) => this.append(text, &replaces, &byte_of),
-            };
+        for id in 0..count {
+            let token = texts.get(id);
+            let kind = token.map_or(Kind::Missing, |text| this.append(text, &replaces, &byte_of));
             this.kinds.push(kind);
-            this.special.push(token.is_some_and(|text| added.is_special_token(&text)));
+            this.special.push(token.is_some_and(|text| added.is_special_token(text)));
             let end =
                 u32::try_from(this.bytes.len()).map_err(|_| error!(Format, "tokenizer.json: over 4 GiB of tokens"))?;
             this.starts.push(end);
         }
+        this.bytes.shrink_to_fit();
         Ok(this)
     }
 
@@ -109,9 +96,11 @@ impl Pieces {
                 self.bytes.extend_from_slice(token.as_bytes());
             }
         } else {
-            let mut text = token.to_owned();
+            let mut text = Cow::Borrowed(token);
             for (from, to) in replaces {
-                text = text.replace(from.as_str(), to);
+                if text.contains(from.as_str()) {
+                    text = text.replace(from.as_str(), to).into();
+                }
             }
             if self.rules.byte_fallback
                 && let Some(byte) = fallback_byte(&text)
@@ -146,6 +135,34 @@ impl Pieces {
     /// Whether the token is left out of texts.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.get(id as usize).copied().unwrap_or(false)
+    }
+}
+
+/// The vocabulary's texts by id.
+#[derive(Default)]
+struct Texts {
+    all: String,
+    /// Where in `all` an id's text lies; later ones replace earlier ones.
+    spans: Vec<Option<(usize, usize)>>,
+}
+
+impl Texts {
+    fn put(&mut self, id: u32, text: &str) -> Result<()> {
+        if id > MAX_ID {
+            fail!(Format, "tokenizer.json: token {text:?} has id {id}; at most {MAX_ID} is accepted");
+        }
+        let at = id as usize;
+        if self.spans.len() <= at {
+            self.spans.resize(at + 1, None);
+        }
+        let start = self.all.len();
+        self.all.push_str(text);
+        self.spans[at] = Some((start, self.all.len()));
+        Ok(())
+    }
+
+    fn get(&self, id: usize) -> Option<&str> {
+        self.spans[id].map(|(start, end)| &self.all[start..end])
     }
 }
 
@@ -192,7 +209,7 @@ enum ReplacePattern {
 
 type Replaces = Vec<(String, String)>;
 
-fn rules(tokenizer: &tokenizers::Tokenizer) -> Result<(JoinRules, Replaces)> {
+fn rules(tokenizer: &Tables) -> Result<(JoinRules, Replaces)> {
     let Some(decoder) = tokenizer.get_decoder() else {
         return Ok((JoinRules { spaced: true, ..Default::default() }, Vec::new()));
     };

@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokenizers::models::ModelWrapper;
-
 use super::config::{CONFIG_FILE, SPECIAL_MAP_FILE, TokenizerConfig, read_optional};
 use super::detokenizer::Detokenizer;
-use super::file;
+use super::file::{self, Tables};
 use super::pieces::{Kind, Pieces};
 use crate::engine::error::{Error, Result, error, fail};
 
@@ -19,7 +17,7 @@ const TOKENIZER_FILE: &str = "tokenizer.json";
 pub struct Tokenizer(Arc<Inner>);
 
 struct Inner {
-    tokenizer: tokenizers::Tokenizer,
+    tokenizer: Tables,
     config: TokenizerConfig,
     pieces: Pieces,
     cleans_up: bool,
@@ -58,7 +56,7 @@ impl Tokenizer {
         add_configured_tokens(&mut tokenizer, &config)?;
 
         let pieces = Pieces::new(&tokenizer)?;
-        let bpe = matches!(tokenizer.get_model(), ModelWrapper::BPE(_));
+        let bpe = tokenizer.get_model().is_bpe();
         let id_of = |key: &str| config.special(key).and_then(|text| tokenizer.token_to_id(text));
         let around = (config.add_bos.is_some() || config.add_eos.is_some()).then(|| {
             let id = |add: Option<bool>, key| if add == Some(true) { id_of(key) } else { None };
@@ -193,7 +191,7 @@ fn refuse_endless_space(text: &str) -> Result<()> {
 /// Adds what `tokenizer_config.json` says about added tokens to what `tokenizer.json` says: its flags win, and tokens
 /// that only it knows are new. A new token whose id would not be the one stated is left out, because the model's
 /// row for it could not be named.
-fn add_configured_tokens(tokenizer: &mut tokenizers::Tokenizer, config: &TokenizerConfig) -> Result<()> {
+fn add_configured_tokens(tokenizer: &mut Tables, config: &TokenizerConfig) -> Result<()> {
     let mut next = tokenizer.get_vocab_size(true) as u32;
     let mut tokens = Vec::new();
     for entry in &config.added {
