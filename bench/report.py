@@ -2,6 +2,7 @@
 import json
 from statistics import median
 
+import operations
 from chart import bars_svg
 from shapes import MODELS, bytes_a_weight, cache_bytes, matrix_weights
 from workers import quiet_share
@@ -86,9 +87,14 @@ def more_bars(result, lines):
         bars.append(("Gemma-3-1B 4-bit, memory beyond file and cache at a context of 4,096", "120 MB", f"{beyond:.0f} MB", beyond <= 120))
         idle = start["idle"]["cores"]
         bars.append(("Loaded and idle", "0.1 % of a core", f"{100 * idle:.3f} %", idle < 0.001))
+    if found := result.get("operations"):
+        share = found["decode"]["operations"]["sampling"] / found["decode"]["step"]
+        bars.append(("Gemma-3-1B 4-bit, sampling in a decode step", "2 %", f"{100 * share:.2f} %", share < 0.02))
     if task := result.get("classification"):
         rate = median(s["rate"] for s in task["gomlx"])
         bars.append(("CLINC150 domains, 4,500 sentences", "2,000 a second", f"{rate:.0f} a second", rate >= 2000))
+        other = task["alone"]["different"]
+        bars.append(("CLINC150 domains, answers that differ from those given one at a time", "0", str(other), other == 0))
         for engine in sorted({s["engine"] for s in task.get("peers", [])}):
             best = max(s["rate"] for s in task["peers"] if s["engine"] == engine)
             bars.append((f"CLINC150 domains, against {PEER_NAMES[engine]} at its best", "3 ×", f"{rate / best:.1f} ×", rate >= 3 * best))
@@ -117,6 +123,9 @@ def markdown(result, ceilings, lines, bars):
     if bars:
         out += ["", cells(["bar", "needed", "measured", ""]), cells(["---", "--:", "--:", "---"])]
         out += [cells([what, needed, measured, "met" if met else "**missed**" if met is False else "too noisy to say"]) for what, needed, measured, met in bars]
+    if found := result.get("operations"):
+        out += ["", "Gemma-3-1B 4-bit by operation, all layers together (medians, from a trace written meanwhile):", ""]
+        out += operations.markdown(found["decode"], found["prompt"])
     return "\n".join(out) + "\n"
 
 
@@ -136,6 +145,7 @@ def start_lines(result, peers):
         first = task["gomlx"][0]
         out.append(f"CLINC150 domains: {first['right']} of {first['texts']} right, "
                    f"{median(s['rate'] for s in task['gomlx']):.0f} sentences a second.")
+        out.append(f"The same one sentence at a time: {task['alone']['right']} right, {task['alone']['rate']:.0f} a second.")
         for other in task.get("peers", []):
             out.append(f"{PEER_NAMES[other['engine']]}, {other['way']}, batches of {other['batch']}: {other['right']} of {other['texts']} right, {other['rate']:.1f} a second.")
     return out

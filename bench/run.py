@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import operations
 import report
 from shapes import MODELS, THREADS, shapes
 from workers import PEERS, QUIET, ROOT, VENV_PYTHON, Worker, engine_binary, once
@@ -135,6 +136,19 @@ def start_up(engine, arguments):
     return result
 
 
+def by_operation(engine, arguments):
+    """Where a step's time goes, as the engine's own trace tells; writing that takes a little of it."""
+    folder, _ = checkpoint("gemma3-1b", 4, arguments.peers)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    trace = arguments.out / "gemma3-1b-4bit.trace.json"
+    worker = Worker([engine], environment=dict(GOMLX_TRACE=str(trace)), model=folder, threads=THREADS)
+    for _ in range(4):
+        worker.ask(do="prompt", tokens=512)
+        worker.ask(do="decode", sequences=1, context=32, steps=32)
+    worker.close()
+    return dict(decode=operations.read(trace, 1), prompt=operations.read(trace, 512))
+
+
 def classification(engine, arguments):
     """CLINC150's test sentences; None where they are not beside the project."""
     table = ROOT.parent / "shared/data/clinc150/test.tsv"
@@ -146,6 +160,7 @@ def classification(engine, arguments):
                 labels=[f" {label.replace('_', ' ')}" for label in labels])
     gomlx = Worker([engine], model=str(DOMAINS), threads=THREADS)
     result = dict(gomlx=[sample(gomlx, task, arguments.retries) for _ in range(arguments.rounds)])
+    result["alone"] = gomlx.ask(**(task | dict(do="domains-alone")))
     gomlx.close()
     if arguments.peers:
         script = str(ROOT / "bench/classify_peers.py")
@@ -208,6 +223,7 @@ def main():
     ceilings.close()
     if "gemma3-1b" in arguments.models and 4 in wanted_bits:
         result["start"] = start_up(engine, arguments)
+        result["operations"] = by_operation(engine, arguments)
     result["classification"] = classification(engine, arguments)
     name = "peers" if arguments.peers else "bench"
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -27,8 +27,9 @@ def engine_binary():
 class Worker:
     """A process that answers one JSON line with another."""
 
-    def __init__(self, command, **open_with):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    def __init__(self, command, environment={}, **open_with):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+                                        env=os.environ | environment)
         self.about = self.ask(do="open", **open_with)
 
     def ask(self, **request):

@@ -10,6 +10,7 @@
 //! | `{"do": "callers", "callers": 8, "prompt": 16, "tokens": 64}` | `rate`: tokens a second from plain threads, prompts included |
 //! | `{"do": "classify", "shared": 200, "tokens": 20, "texts": 96}` | `rate`: texts a second |
 //! | `{"do": "domains", "texts": FILE, "template": …, "labels": […]}` | `rate`, `right` |
+//! | `{"do": "domains-alone", …}` | the same, a call each; `different`: answers that are not those of one call |
 //! | `{"do": "idle", "seconds": 2}` | `cores`: processor time used while nothing is asked, of one core |
 //! | `{"do": "ceilings"}` | what the machine can do at most |
 //!
@@ -62,10 +63,11 @@ fn serve() {
             "decode" => opened(&mut work).decode(number("sequences"), number("context"), number("steps")),
             "callers" => opened(&mut work).callers(number("callers"), number("prompt"), number("tokens")),
             "classify" => opened(&mut work).classify(number("shared"), number("tokens"), number("texts")),
-            "domains" => {
+            task @ ("domains" | "domains-alone") => {
                 let labels = request["labels"].as_array().expect("labels").iter();
                 let labels: Vec<String> = labels.map(|label| label.as_str().expect("text").to_owned()).collect();
-                opened(&mut work).domains(text("texts"), text("template"), &labels)
+                let ask = if task == "domains" { Work::domains } else { Work::domains_alone };
+                ask(opened(&mut work), text("texts"), text("template"), &labels)
             }
             "idle" => {
                 let used = process::cpu_seconds();
@@ -97,12 +99,12 @@ fn load(dir: &str, mut options: ModelOptions) -> Model {
     Model::load(Path::new(dir), &options).unwrap_or_else(|error| panic!("{dir}: {error}"))
 }
 
-/// Seconds from nothing to the first token of a prompt of 16.
+/// Seconds from nothing to the first token of a prompt of 16, made from a text.
 fn first_token(dir: &str, threads: Option<usize>) -> Value {
     let begin = Instant::now();
     let model = load(dir, ModelOptions { threads, context_length: Some(4096), ..ModelOptions::default() });
     let loaded = begin.elapsed().as_secs_f64();
-    Work::new(model).prompt(16);
+    Work::new(model).first_token(16);
     json!({"seconds": begin.elapsed().as_secs_f64(), "load": loaded})
 }
 
@@ -111,6 +113,7 @@ fn resident(dir: &str, context: usize, threads: Option<usize>) -> Value {
     let model = load(dir, ModelOptions { threads, context_length: Some(context), ..ModelOptions::default() });
     let file = model.info().bytes_on_disk;
     let mut work = Work::new(model);
+    work.first_token(16);
     work.prompt(context - 1);
     let (resident, peak) = process::resident();
     json!({"resident": resident, "peak": peak, "file": file})

@@ -52,6 +52,15 @@ impl Work {
         json!({"rate": tokens as f64 / seconds, "seconds": seconds})
     }
 
+    /// The first token of a text that is `tokens` tokens long.
+    pub fn first_token(&mut self, tokens: usize) {
+        const TEXT: &str = "Once upon a time, a small fox lived at the edge of a deep green wood and knew every path.";
+        let mut prompt = self.model.tokenize(TEXT, true).expect("text");
+        assert!(prompt.len() >= tokens, "the text has only {} tokens", prompt.len());
+        prompt.truncate(tokens);
+        drain(self.start(prompt, 1), |_| ());
+    }
+
     /// Sequences decoded together, each with `context` tokens before: the tokens that arrive between the moment when
     /// the last of them has its first token and the moment when the first of them ends.
     pub fn decode(&mut self, sequences: usize, context: usize, steps: usize) -> Value {
@@ -95,15 +104,8 @@ impl Work {
     pub fn classify(&mut self, shared: usize, tokens: usize, texts: usize) -> Value {
         let begin_text = self.text(shared);
         let texts: Vec<String> = (0..texts).map(|_| self.text(tokens)).collect();
-        let request = ClassifyRequest {
-            template: ClassifyTemplate::Text(format!("{begin_text} {{text}}")),
-            texts,
-            labels: ('0'..='9').map(String::from).collect(),
-            logits: false,
-            best_only: true,
-            deadline: None,
-            control: None,
-        };
+        let labels: Vec<String> = ('0'..='9').map(String::from).collect();
+        let request = request(&format!("{begin_text} {{text}}"), &labels, texts);
         let begin = Instant::now();
         let answers = self.model.classify(&request).expect("a good request");
         let seconds = begin.elapsed().as_secs_f64();
@@ -136,25 +138,55 @@ impl Work {
 
     /// A real task: lines of `text <tab> intent <tab> label` behind a heading.
     pub fn domains(&mut self, texts: &str, template: &str, labels: &[String]) -> Value {
-        let table = std::fs::read_to_string(texts).unwrap_or_else(|error| panic!("{texts}: {error}"));
-        let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split('\t').collect()).collect();
-        let request = ClassifyRequest {
-            template: ClassifyTemplate::Text(template.to_owned()),
-            texts: rows.iter().map(|row| row[0].to_owned()).collect(),
-            labels: labels.to_vec(),
-            logits: false,
-            best_only: true,
-            deadline: None,
-            control: None,
-        };
+        let rows = rows(texts);
+        let request = request(template, labels, rows.iter().map(|row| row[0].clone()).collect());
         let begin = Instant::now();
         let answers = self.model.classify(&request).expect("a good request");
         let seconds = begin.elapsed().as_secs_f64();
-        let right =
-            |(row, answer): &(&Vec<&str>, &Classification)| labels[answer.label].trim() == row[2].replace('_', " ");
-        let right = rows.iter().zip(&answers).filter(right).count();
+        let right = right(&rows, labels, &answers);
         json!({"rate": rows.len() as f64 / seconds, "seconds": seconds, "right": right, "texts": rows.len()})
     }
+
+    /// The same with a call for each text; `different` answers are none of those that all in one call get.
+    pub fn domains_alone(&mut self, texts: &str, template: &str, labels: &[String]) -> Value {
+        let rows = rows(texts);
+        let all = request(template, labels, rows.iter().map(|row| row[0].clone()).collect());
+        let together = self.model.classify(&all).expect("a good request");
+        let begin = Instant::now();
+        let alone: Vec<Classification> = rows
+            .iter()
+            .flat_map(|row| self.model.classify(&request(template, labels, vec![row[0].clone()])).expect("an answer"))
+            .collect();
+        let seconds = begin.elapsed().as_secs_f64();
+        let different = together.iter().zip(&alone).filter(|(one, other)| one.label != other.label).count();
+        let right = right(&rows, labels, &alone);
+        json!({"rate": rows.len() as f64 / seconds, "right": right, "texts": rows.len(), "different": different})
+    }
+}
+
+/// The cells of a table's lines.
+fn rows(table: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(table).unwrap_or_else(|error| panic!("{table}: {error}"));
+    text.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+fn request(template: &str, labels: &[String], texts: Vec<String>) -> ClassifyRequest {
+    ClassifyRequest {
+        template: ClassifyTemplate::Text(template.to_owned()),
+        texts,
+        labels: labels.to_vec(),
+        logits: false,
+        best_only: true,
+        deadline: None,
+        control: None,
+    }
+}
+
+/// How many answers name the label in the row's third cell.
+fn right(rows: &[Vec<String>], labels: &[String], answers: &[Classification]) -> usize {
+    let is_right =
+        |(row, answer): &(&Vec<String>, &Classification)| labels[answer.label].trim() == row[2].replace('_', " ");
+    rows.iter().zip(answers).filter(is_right).count()
 }
 
 /// Reads an answer to its end.
