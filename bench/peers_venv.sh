@@ -14,6 +14,9 @@ stamp=$dir/venv/.complete-$llama_version-1
 if [ -e "$stamp" ]; then exit 0; fi
 
 mkdir -p "$dir"
+exec 9>"$dir/lock"
+flock 9 # whoever comes second waits for the first, and finds it done
+if [ -e "$stamp" ]; then exit 0; fi
 python3 -m venv "$dir/venv"
 pip="$dir/venv/bin/pip --disable-pip-version-check"
 $pip install --quiet numpy gguf safetensors
