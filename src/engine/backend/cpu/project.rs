@@ -68,12 +68,17 @@ pub fn project(
     }
     let table = Table::of(cx.isa);
     let threads = cx.team.threads();
-    let plans: [Option<Plan>; MAX_MATRICES] =
-        std::array::from_fn(|i| to.get(i).map(|(matrix, _)| Plan::new(table, matrix, rows, cx.exact, threads)));
+    // Not options: optimised code looks into those past the last one, harmlessly, but not for valgrind.
+    let plan = |matrix| Plan::new(table, matrix, rows, cx.exact, threads);
+    let mut plans = [plan(to[0].0); MAX_MATRICES];
+    for (slot, (matrix, _)) in plans.iter_mut().zip(to).skip(1) {
+        *slot = plan(matrix);
+    }
+    let plans = &plans[..to.len()];
     let mut indices = [0; MAX_MATRICES];
     let mut formats = 0;
-    for (i, plan) in plans.iter().flatten().enumerate() {
-        let same = plans[..i].iter().flatten().position(|earlier| earlier.format == plan.format);
+    for (i, plan) in plans.iter().enumerate() {
+        let same = plans[..i].iter().position(|earlier| earlier.format == plan.format);
         indices[i] = same.map_or(formats, |same| indices[same]);
         if same.is_none() {
             pack(cx, table, x, cols, plan.format, scratch, formats)?;
@@ -82,12 +87,12 @@ pub fn project(
     }
     scratch.workers(threads, |worker| {
         tile::grow(worker, table)?;
-        plans.iter().flatten().try_for_each(|plan| worker.acc.ensure(plan.acc_bytes()))
+        plans.iter().try_for_each(|plan| worker.acc.ensure(plan.acc_bytes()))
     })?;
     scratch.account()?;
 
     let parts: [Option<Part>; MAX_MATRICES] = std::array::from_fn(|i| {
-        let ((matrix, bias), plan) = (to.get(i)?, plans[i].as_ref()?);
+        let ((matrix, bias), plan) = (to.get(i)?, plans.get(i)?);
         let out = Output(out[i].as_mut_ptr());
         Some(Part { table, matrix, bias: *bias, out, packed: &scratch.packed[indices[i]], plan })
     });
@@ -135,6 +140,7 @@ enum Route {
 }
 
 /// How one matrix of the call is computed.
+#[derive(Clone, Copy)]
 struct Plan {
     format: Format,
     route: Route,
