@@ -10,7 +10,7 @@ ABI := $(shell sed -n 's/.*GOMLX_ABI_VERSION = \([0-9]*\).*/\1/p' src/ffi/versio
 
 .DEFAULT_GOAL := help
 export PREFIX DESTDIR LIBDIR STRIP EXTRA_LIBS FEATURES # what scripts/install and scripts/dist are told
-.PHONY: help demo install uninstall dist test test-c test-go test-php test-wails soak-go soak-php header reference asan valgrind fuzz lint bench bench-peers soak library examples test-swift soak-swift bench-swift
+.PHONY: help demo install uninstall dist test test-c test-go test-php test-wails soak-go soak-php header reference asan valgrind fuzz lint bench bench-peers mlx test-mlx soak library examples test-swift soak-swift bench-swift
 
 help: ## Says this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -79,6 +79,12 @@ soak-swift: library ## Swift: resident memory over 20,000 answers
 bench-swift: library ## What pulling a token through Swift costs more than through C
 	@cd bindings/swift && ../../scripts/swift swift run -c release --disable-index-store \
 	    --scratch-path $(CURDIR)/target/swift/build Boundary $(CURDIR)/models/llama-tales-16m-4bit
+
+mlx: ## The library with the mlx backend (Linux: MLX from PyPI; GOMLX_MLX=cuda-13 for NVIDIA), into target/mlx/lib
+	@scripts/mlx/library
+
+test-mlx: ## The mlx backend: conformance, goldens, engine (cached in target/mlx)
+	@scripts/mlx/test
 
 header: ## Writes include/gomlx.h and PHP's header from src/ffi
 	@GOMLX_BLESS=1 $(CARGO) test --quiet --test header

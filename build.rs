@@ -17,4 +17,15 @@ fn main() {
         Ok("windows") => {}
         _ => println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libgomlx.so.{abi}"),
     }
+    // `cfg(mlx)`: the backend is there always on Apple's systems, elsewhere with the feature.
+    println!("cargo:rustc-check-cfg=cfg(mlx)");
+    let apple = env::var("CARGO_CFG_TARGET_VENDOR").is_ok_and(|vendor| vendor == "apple");
+    let feature = env::var_os("CARGO_FEATURE_MLX").is_some();
+    if apple || feature {
+        println!("cargo:rustc-cfg=mlx");
+    }
+    if feature && !apple {
+        // libmlx and what it needs lie beside the library. The old kind of path: it holds for libmlx's own needs too.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,--disable-new-dtags,-rpath,$ORIGIN");
+    }
 }

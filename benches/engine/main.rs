@@ -4,7 +4,7 @@
 //!
 //! | line | answer |
 //! |---|---|
-//! | `{"do": "open", "model": DIR, "threads": 2}` | what computes |
+//! | `{"do": "open", "model": DIR, "threads": 2}` (also `sequences`, `context`) | what computes |
 //! | `{"do": "prompt", "tokens": 512}` | `rate`: prompt tokens a second, first token's sampling included |
 //! | `{"do": "decode", "sequences": 8, "context": 128, "steps": 32}` | `rate`: tokens a second of all sequences |
 //! | `{"do": "callers", "callers": 8, "prompt": 16, "tokens": 64}` | `rate`: tokens a second from plain threads, prompts included |
@@ -12,6 +12,7 @@
 //! | `{"do": "domains", "texts": FILE, "template": …, "labels": […]}` | `rate`, `right` |
 //! | `{"do": "domains-alone", …}` | the same, a call each; `different`: answers that are not those of one call |
 //! | `{"do": "idle", "seconds": 2}` | `cores`: processor time used while nothing is asked, of one core |
+//! | `{"do": "memory"}` | `active`, `peak`: bytes |
 //! | `{"do": "ceilings"}` | what the machine can do at most |
 //!
 //! Fresh-process measurements have arguments instead: `--first-token DIR`, `--resident DIR CONTEXT`.
@@ -53,7 +54,11 @@ fn serve() {
         let text = |key: &str| request[key].as_str().unwrap_or_else(|| panic!("{key} is missing"));
         let answer = match text("do") {
             "open" => {
-                let options = ModelOptions { threads: Some(number("threads")), ..long_context() };
+                let mut options = ModelOptions { threads: Some(number("threads")), ..long_context() };
+                options.max_sequences = request["sequences"].as_u64().map(|n| n as usize);
+                if let Some(context) = request["context"].as_u64() {
+                    options.context_length = Some(context as usize);
+                }
                 let model = load(text("model"), options);
                 let device = model.info().device.clone().expect("a loaded model knows what computes it");
                 work = Some(Work::new(model));
@@ -68,6 +73,10 @@ fn serve() {
                 let labels: Vec<String> = labels.map(|label| label.as_str().expect("text").to_owned()).collect();
                 let ask = if task == "domains" { Work::domains } else { Work::domains_alone };
                 ask(opened(&mut work), text("texts"), text("template"), &labels)
+            }
+            "memory" => {
+                let usage = gomlx::engine::memory::usage();
+                json!({"active": usage.active, "peak": usage.peak})
             }
             "idle" => {
                 let used = process::cpu_seconds();

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use super::backend::cpu::{Cpu, CpuOptions};
 use super::backend::{Backend, Description, KvType};
+use super::control::Control;
 use super::error::{Result, error, fail};
 use super::generation::Generation;
 use super::model::decoder::Decoder;
@@ -15,6 +17,7 @@ use super::request::{Chat, Prompt, Request};
 use super::sampling::Sampler;
 use super::scheduler::{Channel, Generating, Goal, Limits, Scheduler, Submission};
 use super::text::{ChatTemplate, Detokenizer, RenderOptions, StopMatcher, Tokenizer};
+use super::weights::DType;
 use super::{logging, memory, runtime, trace};
 
 /// What a model is, for people and for choosing.
@@ -104,26 +107,26 @@ impl Model {
         trace::init();
         let _span = trace::span("load", &[]);
         let began = Instant::now();
-        if options.backend == BackendChoice::Mlx {
-            fail!(Unsupported, "this build has no mlx backend")
-        }
+        let backend = choose(options)?;
         let control = options.control.clone().unwrap_or_default();
         let reading = LoadOptions { weights: options.weights, control: Some(control.clone()) };
         let (loaded, tokenizer) = read(path, &reading)?;
         let template = ChatTemplate::from_dir(&loaded.summary.dir, &tokenizer)?;
         control.check()?;
-        let limits = limits(&loaded, options)?;
+        let limits = limits(&loaded, options, backend)?;
         let mut info = ModelInfo::of(&loaded.summary, template.exists());
         info.context_length = limits.context;
         let end_tokens = loaded.summary.eos.clone();
-        let cpu = CpuOptions { threads: options.threads, exact: options.precision == Precision::Exact, isa: None };
         let (describe, description) = std::sync::mpsc::channel();
-        let scheduler = Scheduler::start(limits, move || {
-            let backend = Cpu::new(cpu)?;
-            let _ = describe.send(backend.describe());
-            let decoder = Decoder::new(&backend, loaded.spec, &loaded.tensors, &control)?;
-            Ok((backend, decoder))
-        })?;
+        let begin = Begin { limits, loaded, control, describe };
+        let scheduler = match backend {
+            BackendChoice::Mlx => on_mlx(begin, options)?,
+            _ => {
+                let exact = options.precision == Precision::Exact;
+                let cpu = CpuOptions { threads: options.threads, exact, isa: None };
+                begin.on(move || Cpu::new(cpu))?
+            }
+        };
         info.device = description.recv().ok();
         log::info!("loaded {} in {:.3} s: {:?}", info.path.display(), began.elapsed().as_secs_f64(), info.device);
         Ok(Model(Arc::new(Inner { scheduler, tokenizer, template, info, end_tokens })))
@@ -257,8 +260,66 @@ fn read(path: &Path, options: &LoadOptions) -> Result<(LoadedModel, Tokenizer)> 
     })
 }
 
+/// What a scheduler starts with, whatever computes.
+struct Begin {
+    limits: Limits,
+    loaded: LoadedModel,
+    control: Control,
+    describe: Sender<Description>,
+}
+
+impl Begin {
+    /// Starts a scheduler over the backend that `make` makes in its thread.
+    fn on<B: Backend>(self, make: impl FnOnce() -> Result<B> + Send + 'static) -> Result<Scheduler> {
+        let Self { limits, loaded, control, describe } = self;
+        Scheduler::start(limits, move || {
+            let backend = make()?;
+            let _ = describe.send(backend.describe());
+            let decoder = Decoder::new(&backend, loaded.spec, &loaded.tensors, &control)?;
+            Ok((backend, decoder))
+        })
+    }
+}
+
+#[cfg(mlx)]
+fn on_mlx(begin: Begin, options: &ModelOptions) -> Result<Scheduler> {
+    use super::backend::mlx::{Mlx, MlxOptions};
+    let half = begin.loaded.summary.dtype == DType::F16;
+    let mlx = MlxOptions { exact: options.precision == Precision::Exact, half };
+    begin.on(move || Mlx::new(mlx))
+}
+
+#[cfg(not(mlx))]
+fn on_mlx(_: Begin, _: &ModelOptions) -> Result<Scheduler> {
+    fail!(Unsupported, "this build has no mlx backend")
+}
+
+/// The backend to use: the options' choice, or `GOMLX_BACKEND`'s where they leave it open, or the fastest.
+fn choose(options: &ModelOptions) -> Result<BackendChoice> {
+    let mut choice = options.backend;
+    if choice == BackendChoice::Auto {
+        choice = match std::env::var("GOMLX_BACKEND").as_deref() {
+            Err(_) | Ok("" | "auto") => BackendChoice::Auto,
+            Ok("cpu") => BackendChoice::Cpu,
+            Ok("mlx") => BackendChoice::Mlx,
+            Ok(other) => fail!(Argument, "GOMLX_BACKEND is {other:?}, not auto, cpu or mlx"),
+        };
+    }
+    match (choice, runtime::mlx()) {
+        (BackendChoice::Auto, Some(Ok(place))) if place.gpu => Ok(BackendChoice::Mlx),
+        (BackendChoice::Auto, Some(Err(reason))) => {
+            log::warn!("the cpu backend computes: {reason}");
+            Ok(BackendChoice::Cpu)
+        }
+        (BackendChoice::Auto, _) => Ok(BackendChoice::Cpu),
+        (BackendChoice::Mlx, None) => fail!(Unsupported, "this build has no mlx backend"),
+        (BackendChoice::Mlx, Some(Err(reason))) => Err(reason),
+        (choice, _) => Ok(choice),
+    }
+}
+
 /// What the scheduler keeps to, from the options and the model.
-fn limits(loaded: &LoadedModel, options: &ModelOptions) -> Result<Limits> {
+fn limits(loaded: &LoadedModel, options: &ModelOptions, backend: BackendChoice) -> Result<Limits> {
     let context = options.context_length.unwrap_or(loaded.spec.context.min(DEFAULT_CONTEXT));
     if context == 0 || context > loaded.spec.context {
         fail!(Argument, "context_length {context} is not within 1 and the model's {}", loaded.spec.context)
@@ -268,12 +329,18 @@ fn limits(loaded: &LoadedModel, options: &ModelOptions) -> Result<Limits> {
         value => Ok(value.unwrap_or(default)),
     };
     let exact = options.precision == Precision::Exact;
+    let gpu = backend == BackendChoice::Mlx && runtime::mlx().is_some_and(|mlx| mlx.is_ok_and(|mlx| mlx.gpu));
     Ok(Limits {
         context,
         sequences: at_least_one("max_sequences", options.max_sequences, 32)?,
         queue: at_least_one("max_queue", options.max_queue, 1024)?,
-        chunk: at_least_one("prefill_chunk", options.prefill_chunk, 512)?.min(4096),
-        kv_type: options.kv_type.unwrap_or(if exact { KvType::F32 } else { KvType::F16 }),
+        // A GPU is only busy with thousands of rows.
+        chunk: at_least_one("prefill_chunk", options.prefill_chunk, if gpu { 8192 } else { 512 })?.min(16384),
+        kv_type: options.kv_type.unwrap_or(match (exact, gpu) {
+            (true, _) => KvType::F32,
+            (false, true) if loaded.summary.dtype != DType::F16 => KvType::BF16,
+            (false, _) => KvType::F16,
+        }),
         prefix_budget: options.prefix_budget,
         kv_budget: options.kv_budget.unwrap_or_else(|| {
             let limit = memory::usage().limit;

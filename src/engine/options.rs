@@ -35,7 +35,8 @@ pub struct ModelOptions {
     pub context_length: Option<usize>,
     /// Threads that compute; `None`: the physical cores this process may use.
     pub threads: Option<usize>,
-    /// Element type of the KV cache; `None`: f16, or f32 with exact arithmetic.
+    /// Element type of the KV cache; `None`: f16 (bf16 on a GPU unless the checkpoint is f16), or f32 with
+    /// exact arithmetic.
     pub kv_type: Option<KvType>,
     /// Mapped or read in.
     pub weights: WeightsMode,
@@ -51,7 +52,7 @@ pub struct ModelOptions {
     /// Bytes of the KV cache that finished requests leave for later ones with the same beginning; `None`: one full
     /// context; 0: none.
     pub prefix_budget: Option<u64>,
-    /// Most prompt tokens computed in one step; `None`: 512. Never changes an answer, only who waits for whom.
+    /// Most prompt tokens computed in one step; `None`: 512, on a GPU 8,192. Never changes an answer, only who waits for whom.
     pub prefill_chunk: Option<usize>,
     /// Progress of loading (bytes), and a way to stop it.
     pub control: Option<Control>,

@@ -1,5 +1,6 @@
 //! What can compute here.
 
+use super::backend::MlxDevice;
 use super::backend::cpu::kernels::Isa;
 use super::backend::cpu::{processor, team};
 use super::error::Result;
@@ -22,13 +23,20 @@ pub struct RuntimeInfo {
 /// What this process can compute on. `Argument` or `Unsupported` where `GOMLX_ISA` names what is not there.
 pub fn describe() -> Result<RuntimeInfo> {
     let isa = Isa::choose(std::env::var("GOMLX_ISA").ok().as_deref())?;
-    Ok(RuntimeInfo {
-        backends: vec!["cpu"],
-        device: processor::name(),
-        isa: isa.name(),
-        threads: team::default_threads(),
-        memory: main_memory(),
-    })
+    let (backends, device) = match mlx() {
+        Some(Ok(mlx)) if mlx.gpu => (vec!["mlx", "cpu"], mlx.name),
+        Some(Ok(_)) => (vec!["cpu", "mlx"], processor::name()),
+        _ => (vec!["cpu"], processor::name()),
+    };
+    Ok(RuntimeInfo { backends, device, isa: isa.name(), threads: team::default_threads(), memory: main_memory() })
+}
+
+/// MLX's device: `None` in a build without the mlx backend, else what MLX computes on or why it cannot.
+pub fn mlx() -> Option<Result<MlxDevice>> {
+    #[cfg(mlx)]
+    return Some(super::backend::mlx::device::place());
+    #[cfg(not(mlx))]
+    None
 }
 
 /// Bytes of main memory.

@@ -6,7 +6,7 @@ use std::path::Path;
 use gomlx::engine::backend::cpu::{Cpu, CpuOptions};
 use gomlx::engine::backend::{Backend, KvType, PAGE_TOKENS, Segment};
 use gomlx::engine::model::decoder::{Decoder, cache_layout};
-use gomlx::engine::model::load::{LoadOptions, load};
+use gomlx::engine::model::load::{LoadOptions, LoadedModel, load};
 use gomlx::engine::{Control, Result};
 
 /// How to compute.
@@ -22,25 +22,66 @@ pub struct How {
 pub const EXACT: How = How { exact: true, kv: KvType::F32, threads: 2, chunk: 512 };
 pub const FAST: How = How { exact: false, kv: KvType::F16, threads: 2, chunk: 512 };
 
-/// A loaded decoder with a cache for one sequence.
+/// A loaded decoder with a cache for one sequence, on the backend that `GOMLX_TEST_BACKEND` names: `cpu`, or `mlx` in
+/// builds with it.
 pub struct Runner {
-    backend: Cpu,
-    decoder: Decoder<Cpu>,
+    decoder: Box<dyn Run>,
     pub vocab: usize,
-    how: How,
 }
 
 impl Runner {
     pub fn load(dir: &Path, how: How) -> Result<Self> {
         let loaded = load(dir, &LoadOptions::default())?;
-        let backend = Cpu::new(CpuOptions { threads: Some(how.threads), exact: how.exact, isa: None })?;
         let vocab = loaded.spec.vocab;
-        let decoder = Decoder::new(&backend, loaded.spec, &loaded.tensors, &Control::new())?;
-        Ok(Self { backend, decoder, vocab, how })
+        let decoder: Box<dyn Run> = match std::env::var("GOMLX_TEST_BACKEND").as_deref() {
+            Err(_) | Ok("cpu") => {
+                let options = CpuOptions { threads: Some(how.threads), exact: how.exact, isa: None };
+                Box::new(OnBackend::new(Cpu::new(options)?, loaded, how)?)
+            }
+            #[cfg(feature = "mlx")]
+            Ok("mlx") => {
+                use gomlx::engine::backend::mlx::{Mlx, MlxOptions};
+                Box::new(OnBackend::new(Mlx::new(MlxOptions { exact: how.exact, half: false })?, loaded, how)?)
+            }
+            Ok(other) => panic!("GOMLX_TEST_BACKEND is {other:?}"),
+        };
+        Ok(Self { decoder, vocab })
     }
 
     /// Logits at every position of `ids`, `[ids.len()][vocab]`, from an empty cache.
     pub fn logits(&self, ids: &[u32]) -> Result<Vec<Vec<f32>>> {
+        self.decoder.logits(ids)
+    }
+
+    /// `steps` greedy tokens after `ids`, recomputing nothing but the new token each step.
+    pub fn greedy(&self, ids: &[u32], steps: usize, end: &[u32]) -> Result<Vec<u32>> {
+        self.decoder.greedy(ids, steps, end)
+    }
+}
+
+/// What a [`Runner`] does, whatever computes.
+trait Run {
+    fn logits(&self, ids: &[u32]) -> Result<Vec<Vec<f32>>>;
+    fn greedy(&self, ids: &[u32], steps: usize, end: &[u32]) -> Result<Vec<u32>>;
+}
+
+struct OnBackend<B: Backend> {
+    backend: B,
+    decoder: Decoder<B>,
+    vocab: usize,
+    how: How,
+}
+
+impl<B: Backend> OnBackend<B> {
+    fn new(backend: B, loaded: LoadedModel, how: How) -> Result<Self> {
+        let vocab = loaded.spec.vocab;
+        let decoder = Decoder::new(&backend, loaded.spec, &loaded.tensors, &Control::new())?;
+        Ok(Self { backend, decoder, vocab, how })
+    }
+}
+
+impl<B: Backend> Run for OnBackend<B> {
+    fn logits(&self, ids: &[u32]) -> Result<Vec<Vec<f32>>> {
         let (layout, _) = cache_layout(self.decoder.spec(), self.how.kv);
         let mut cache = self.backend.cache(&layout)?;
         let pages = ids.len().div_ceil(PAGE_TOKENS);
@@ -64,8 +105,7 @@ impl Runner {
         Ok(out)
     }
 
-    /// `steps` greedy tokens after `ids`, recomputing nothing but the new token each step.
-    pub fn greedy(&self, ids: &[u32], steps: usize, end: &[u32]) -> Result<Vec<u32>> {
+    fn greedy(&self, ids: &[u32], steps: usize, end: &[u32]) -> Result<Vec<u32>> {
         let (layout, _) = cache_layout(self.decoder.spec(), self.how.kv);
         let mut cache = self.backend.cache(&layout)?;
         let pages = (ids.len() + steps).div_ceil(PAGE_TOKENS);

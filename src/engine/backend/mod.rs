@@ -4,9 +4,13 @@
 //! result: its sole owner overwrites it in place, a shared one is copied first. Every operation validates what its
 //! caller could get wrong in a checkpoint at load time, so that at run time only memory and the device can fail.
 
+pub mod checks;
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod cpu;
+#[cfg(mlx)]
+pub mod mlx;
+mod parts;
 
 use std::ops::Range;
 
@@ -102,6 +106,31 @@ pub struct Linear<B: Backend> {
     pub bias: Option<B::Vector>,
 }
 
+/// A layer's way from normed input to attended heads, for [`Backend::attend`].
+pub struct Attend<'a, B: Backend> {
+    /// Projections of queries, keys and values, joined.
+    pub qkv: [&'a Linear<B>; 3],
+    /// Norm of each query head.
+    pub q_norm: Option<&'a B::Vector>,
+    /// Norm of each key head.
+    pub k_norm: Option<&'a B::Vector>,
+    /// Of the norms.
+    pub eps: f32,
+    /// Rotary encoding of both.
+    pub rope: &'a Rope<B>,
+    /// The attention itself.
+    pub params: &'a AttentionParams,
+}
+
+/// What most steps need to know of their logits, for [`Backend::summarise`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// Each row's first largest logit, its index and its value.
+    pub best: Vec<(u32, f32)>,
+    /// The natural log-softmax at each token asked for.
+    pub logprobs: Vec<f32>,
+}
+
 /// What computes, in words and numbers, for `gomlx_runtime_describe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -111,6 +140,17 @@ pub struct Description {
     pub device: String,
     /// Threads that compute.
     pub threads: usize,
+}
+
+/// A device of MLX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MlxDevice {
+    /// Metal or CUDA, not MLX's CPU device.
+    pub gpu: bool,
+    /// For people: `NVIDIA H200`, `Apple M3`, `MLX's CPU device`.
+    pub name: String,
+    /// Bytes of memory a GPU has for us, where MLX says.
+    pub memory: Option<u64>,
 }
 
 /// The operations. Shapes are `[rows, cols]`, row-major; a row is one token of one sequence.
@@ -131,6 +171,11 @@ pub trait Backend: Sized + 'static {
     fn matrix(&self, stored: &weights::Matrix) -> Result<Self::Matrix>;
     /// Takes a vector into use.
     fn vector(&self, values: &[f32]) -> Result<Self::Vector>;
+
+    /// These projections will always be asked for together, in this order: a backend may lay them together.
+    fn join(&self, _linears: &mut [&mut Linear<Self>]) -> Result<()> {
+        Ok(())
+    }
 
     /// An empty cache. Pages get their memory when [`Backend::resize`] first covers them.
     fn cache(&self, layout: &CacheLayout) -> Result<Self::Cache>;
@@ -170,12 +215,59 @@ pub trait Backend: Sized + 'static {
     fn gated(&self, gate: Self::Act, up: &Self::Act, activation: Activation) -> Result<Self::Act>;
     /// `acc + y`.
     fn add(&self, acc: Self::Act, y: &Self::Act) -> Result<Self::Act>;
+    /// Projects `x`, norms and turns queries and keys, writes keys and values to the cache and attends: what
+    /// [`project`](Self::project), [`head_norm`](Self::head_norm), [`rope`](Self::rope) and
+    /// [`attention`](Self::attention) do one after the other, which a backend may fuse.
+    fn attend(
+        &self,
+        x: &Self::Act,
+        layer: &Attend<'_, Self>,
+        positions: &[usize],
+        cache: &mut Self::Cache,
+        index: usize,
+        segments: &[Segment],
+    ) -> Result<Self::Act> {
+        parts::attend(self, x, layer, positions, cache, index, segments)
+    }
+    /// `x = acc + y`, with `y` normed by `post` first where there is one, and `x` normed by `next`: `(x, normed)`. In layer
+    /// `index`, for traces.
+    fn add_norm(
+        &self,
+        acc: Self::Act,
+        y: Self::Act,
+        post: Option<&Self::Vector>,
+        next: &Self::Vector,
+        eps: f32,
+        index: usize,
+    ) -> Result<(Self::Act, Self::Act)> {
+        parts::add_norm(self, acc, y, post, next, eps, index)
+    }
+    /// `activation(gate(x)) * up(x)`, in layer `index`.
+    fn project_gated(
+        &self,
+        x: &Self::Act,
+        gate: &Linear<Self>,
+        up: &Linear<Self>,
+        activation: Activation,
+        index: usize,
+    ) -> Result<Self::Act> {
+        parts::project_gated(self, x, gate, up, activation, index)
+    }
+    /// What [`Summary`] says of logits, so that they need not come to the host: the log-softmax at each `(row,
+    /// token)`. `None` where reading them is as cheap.
+    fn summarise(&self, _logits: &Self::Act, _tokens: &[(usize, u32)]) -> Result<Option<Summary>> {
+        Ok(None)
+    }
     /// `cap * tanh(x / cap)`.
     fn softcap(&self, x: Self::Act, cap: f32) -> Result<Self::Act>;
     /// The named rows, in that order.
     fn select_rows(&self, x: &Self::Act, rows: &[usize]) -> Result<Self::Act>;
     /// Copies the activation to the host, row-major, replacing what `out` held.
     fn read(&self, x: &Self::Act, out: &mut Vec<f32>) -> Result<()>;
+    /// Called after each step: whatever was asked for so far and left to be computed later is put to work now.
+    fn flush(&self, _cache: &mut Self::Cache) -> Result<()> {
+        Ok(())
+    }
     /// Returns to the system what is kept for reuse and was asked for by
     /// [`memory::clear_cache`](crate::engine::memory::clear_cache). Called while nothing runs.
     fn release_unused(&self) {}

@@ -1,11 +1,11 @@
 //! The forward pass of every family, written once over [`Backend`].
 
 use super::rope;
-use super::spec::{Activation, DecoderSpec};
+use super::spec::DecoderSpec;
 use super::tensors::{DecoderTensors, LayerTensors, LinearTensors};
-use crate::engine::backend::{AttentionParams, Backend, CacheLayout, KvType, Linear, Rope, Segment};
+use crate::engine::backend::{Attend, AttentionParams, Backend, CacheLayout, KvType, Linear, Rope, Segment};
 use crate::engine::control::Control;
-use crate::engine::error::Result;
+use crate::engine::error::{Result, fail};
 use crate::engine::trace;
 
 /// A decoder whose weights a backend has taken into use.
@@ -48,7 +48,7 @@ impl<B: Backend> Decoder<B> {
         let layer = |(index, stored): (usize, &LayerTensors)| -> Result<Layer<B>> {
             control.check()?;
             let choices = spec.layers[index];
-            Ok(Layer {
+            let mut layer = Layer {
                 attention_norm: vector(&stored.attention_norm)?,
                 q: linear(&stored.q)?,
                 k: linear(&stored.k)?,
@@ -71,7 +71,10 @@ impl<B: Backend> Decoder<B> {
                     softcap: spec.attention_softcap,
                 },
                 rope: choices.rope,
-            })
+            };
+            backend.join(&mut [&mut layer.q, &mut layer.k, &mut layer.v])?;
+            backend.join(&mut [&mut layer.gate, &mut layer.up])?;
+            Ok(layer)
         };
         let ropes = spec.ropes.iter().map(|rope| {
             let table = rope::table(rope, spec.head_dim);
@@ -111,13 +114,22 @@ impl<B: Backend> Decoder<B> {
             let _span = trace::span("embed", &[("rows", tokens.len())]);
             backend.embed(&self.embed, tokens, self.spec.embed_scale)?
         };
-        let last = self.layers.len() - 1;
+        let Some(first) = self.layers.first() else { fail!(Internal, "a decoder without layers") };
+        let mut normed = trace::op("norm", 0, || backend.rms_norm(&x, &first.attention_norm, eps))?;
         for (index, layer) in self.layers.iter().enumerate() {
             between_layers()?;
-            let normed = trace::op("norm", index, || backend.rms_norm(&x, &layer.attention_norm, eps))?;
-            let mut attended = self.attend(backend, cache, index, layer, &normed, &positions, segments)?;
+            let way = Attend {
+                qkv: [&layer.q, &layer.k, &layer.v],
+                q_norm: layer.q_norm.as_ref(),
+                k_norm: layer.k_norm.as_ref(),
+                eps,
+                rope: &self.ropes[layer.rope],
+                params: &layer.attention,
+            };
+            let mut attended = backend.attend(&normed, &way, &positions, cache, index, segments)?;
             drop(normed);
-            if index == last {
+            let next = self.layers.get(index + 1);
+            if next.is_none() {
                 // The cache is complete: what follows concerns only the rows whose outcome somebody reads.
                 if wanted.is_empty() {
                     return Ok(None);
@@ -127,49 +139,17 @@ impl<B: Backend> Decoder<B> {
                     x = backend.select_rows(&x, wanted)?;
                 }
             }
-            let [mut y] = trace::op("product o", index, || backend.project(&attended, [&layer.o]))?;
+            let [y] = trace::op("product o", index, || backend.project(&attended, [&layer.o]))?;
             drop(attended);
-            if let Some(norm) = &layer.post_attention_norm {
-                y = trace::op("norm", index, || backend.rms_norm(&y, norm, eps))?;
-            }
-            x = trace::op("add", index, || backend.add(x, &y))?;
-            drop(y);
-            let normed = trace::op("norm", index, || backend.rms_norm(&x, &layer.mlp_norm, eps))?;
-            let mut y = mlp(backend, index, layer, &normed, self.spec.activation)?;
+            (x, normed) = backend.add_norm(x, y, layer.post_attention_norm.as_ref(), &layer.mlp_norm, eps, index)?;
+            let gated = backend.project_gated(&normed, &layer.gate, &layer.up, self.spec.activation, index)?;
             drop(normed);
-            if let Some(norm) = &layer.post_mlp_norm {
-                y = trace::op("norm", index, || backend.rms_norm(&y, norm, eps))?;
-            }
-            x = trace::op("add", index, || backend.add(x, &y))?;
+            let [y] = trace::op("product down", index, || backend.project(&gated, [&layer.down]))?;
+            drop(gated);
+            let norm = next.map_or(&self.norm, |next| &next.attention_norm);
+            (x, normed) = backend.add_norm(x, y, layer.post_mlp_norm.as_ref(), norm, eps, index)?;
         }
-        Ok(Some(trace::op("norm", self.layers.len(), || backend.rms_norm(&x, &self.norm, eps))?))
-    }
-
-    /// Attention of one layer on normed input: project, norm and turn q and k, attend over the cache.
-    #[allow(clippy::too_many_arguments)]
-    fn attend(
-        &self,
-        backend: &B,
-        cache: &mut B::Cache,
-        index: usize,
-        layer: &Layer<B>,
-        normed: &B::Act,
-        positions: &[usize],
-        segments: &[Segment],
-    ) -> Result<B::Act> {
-        let eps = self.spec.norm.eps;
-        let rope = &self.ropes[layer.rope];
-        let [mut q, mut k, v] =
-            trace::op("product qkv", index, || backend.project(normed, [&layer.q, &layer.k, &layer.v]))?;
-        if let Some(norm) = &layer.q_norm {
-            q = trace::op("norm q", index, || backend.head_norm(q, norm, eps))?;
-        }
-        if let Some(norm) = &layer.k_norm {
-            k = trace::op("norm k", index, || backend.head_norm(k, norm, eps))?;
-        }
-        q = trace::op("rope", index, || backend.rope(q, positions, rope))?;
-        k = trace::op("rope", index, || backend.rope(k, positions, rope))?;
-        trace::op("attention", index, || backend.attention(q, &k, &v, cache, index, segments, &layer.attention))
+        Ok(Some(normed))
     }
 
     /// Logits of hidden states, `[rows, vocab]`.
@@ -181,21 +161,6 @@ impl<B: Backend> Decoder<B> {
             None => Ok(logits),
         }
     }
-}
-
-/// `down(activation(gate(x)) * up(x))`.
-fn mlp<B: Backend>(
-    backend: &B,
-    index: usize,
-    layer: &Layer<B>,
-    normed: &B::Act,
-    activation: Activation,
-) -> Result<B::Act> {
-    let [gate, up] = trace::op("product gate up", index, || backend.project(normed, [&layer.gate, &layer.up]))?;
-    let gated = trace::op("activation", index, || backend.gated(gate, &up, activation))?;
-    drop(up);
-    let [y] = trace::op("product down", index, || backend.project(&gated, [&layer.down]))?;
-    Ok(y)
 }
 
 /// The cache a decoder needs: layers with the same window share a group and so a page table.

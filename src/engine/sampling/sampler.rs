@@ -87,6 +87,20 @@ impl Sampler {
         Ok(Sampled { token: token as u32, logprob, top: report.map_or_else(Vec::new, |report| report.top) })
     }
 
+    /// Whether the largest logit is all that decides, so that [`take`](Self::take) will do.
+    pub fn wants_largest_only(&self) -> bool {
+        let sampling = &self.sampling;
+        sampling.is_greedy() && self.penalties.is_none() && sampling.logit_bias.is_empty() && sampling.logprobs == 0
+    }
+
+    /// [`sample`](Self::sample) for one that [wants only](Self::wants_largest_only) the first largest logit.
+    pub fn take(&self, (token, logit): (u32, f32)) -> Result<Sampled> {
+        if !logit.is_finite() || token as usize >= self.vocab {
+            fail!(Backend, "sampling: the largest logit is {logit}, of token {token}")
+        }
+        Ok(Sampled { token, logprob: f32::NAN, top: Vec::new() })
+    }
+
     /// Bias and penalties; then the first largest logit.
     fn adjust(&self, logits: &mut [f32]) -> Result<(usize, f32)> {
         for &(id, bias) in &self.sampling.logit_bias {

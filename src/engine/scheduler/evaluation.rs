@@ -107,6 +107,28 @@ impl Asking {
         self.pooled_rows += 1;
     }
 
+    /// The tokens whose log-probabilities are all that the next `rows` rows of logits are asked for, row by row;
+    /// `None` where the logits themselves are wanted.
+    pub fn named(&self, rows: usize) -> Option<Vec<Vec<u32>>> {
+        let continuations = &self.question.continuations;
+        match self.stage {
+            _ if self.question.logits => None,
+            None => Some(vec![continuations.iter().map(|c| c[0]).collect(); rows]),
+            Some(stage) => {
+                let known = self.answer.logprobs[stage].len();
+                Some((known..known + rows).map(|at| vec![continuations[stage][at]]).collect())
+            }
+        }
+    }
+
+    /// Takes in the log-probabilities of the tokens that [`named`](Self::named) gave for one row.
+    pub fn take_logprobs(&mut self, logprobs: &[f32]) {
+        match self.stage {
+            None => self.answer.logprobs = logprobs.iter().map(|logprob| vec![*logprob]).collect(),
+            Some(stage) => self.answer.logprobs[stage].extend_from_slice(logprobs),
+        }
+    }
+
     /// Takes in the logits behind the prompt.
     pub fn take_prompt_logits(&mut self, row: &[f32]) {
         let log_sum = sampling::log_sum_exp(row);

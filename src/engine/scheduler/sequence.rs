@@ -103,6 +103,20 @@ pub struct Sequence {
     first_token: Option<Instant>,
 }
 
+/// What came of one row of logits.
+#[derive(Debug)]
+pub enum Row<'a> {
+    /// The logits.
+    All(&'a mut [f32]),
+    /// The largest, and the log-probabilities of [named](Sequence::named) tokens.
+    Brief {
+        /// Its index and value.
+        best: (u32, f32),
+        /// One a named token.
+        logprobs: &'a [f32],
+    },
+}
+
 impl Sequence {
     /// Starts the clock of an admitted request.
     pub fn new(mut request: Submission, committed: Vec<usize>) -> Self {
@@ -156,9 +170,19 @@ impl Sequence {
         self.metrics.prompt_tokens as usize
     }
 
+    /// The tokens whose log-probabilities suffice for each of its next `rows` rows of logits, beside the largest
+    /// logit; `None` where it needs the logits themselves.
+    pub fn named(&self, rows: usize) -> Option<Vec<Vec<u32>>> {
+        match &self.request.goal {
+            Goal::Generate(generating) if generating.sampler.wants_largest_only() => Some(vec![Vec::new(); rows]),
+            Goal::Generate(_) => None,
+            Goal::Evaluate(asking) => asking.named(rows),
+        }
+    }
+
     /// Books the computed `tokens` with the rows that [`reads`](Self::reads) named for them. `true` when the answer
     /// is complete.
-    pub fn advance(&mut self, tokens: Range<usize>, hidden: &[&[f32]], logits: &mut [&mut [f32]]) -> bool {
+    pub fn advance(&mut self, tokens: Range<usize>, hidden: &[&[f32]], logits: &mut [Row<'_>]) -> bool {
         self.computed = tokens.end;
         let prompt = self.prompt_len();
         if let Some(control) = &self.request.control {
@@ -168,10 +192,12 @@ impl Sequence {
             Goal::Generate(_) => logits.first_mut().is_some_and(|row| self.sample(row)),
             Goal::Evaluate(asking) => {
                 hidden.iter().for_each(|row| asking.take_hidden(row));
-                if tokens.end <= prompt {
-                    logits.iter().for_each(|row| asking.take_prompt_logits(row));
-                } else {
-                    logits.iter().for_each(|row| asking.take_logits(row));
+                for row in logits {
+                    match row {
+                        Row::Brief { logprobs, .. } => asking.take_logprobs(logprobs),
+                        Row::All(row) if tokens.end <= prompt => asking.take_prompt_logits(row),
+                        Row::All(row) => asking.take_logits(row),
+                    }
                 }
                 if tokens.end < self.tokens.len() {
                     return false;
@@ -192,9 +218,13 @@ impl Sequence {
     }
 
     /// Chooses the next token from its logits and tells the caller. `true` when the answer is complete.
-    fn sample(&mut self, logits: &mut [f32]) -> bool {
+    fn sample(&mut self, logits: &mut Row<'_>) -> bool {
         let Goal::Generate(generating) = &mut self.request.goal else { return true };
-        let token = match generating.sampler.sample(logits) {
+        let sampled = match logits {
+            Row::All(logits) => generating.sampler.sample(logits),
+            Row::Brief { best, .. } => generating.sampler.take(*best),
+        };
+        let token = match sampled {
             Ok(sampled) => TokenInfo { id: sampled.token, logprob: sampled.logprob, top: sampled.top },
             Err(error) => {
                 self.fail(error);

@@ -8,9 +8,9 @@ use super::evaluation::Reads;
 use super::pages::{PagePool, first_visible, most_held, pages_for};
 use super::plan::{StepPlan, plan};
 use super::prefix::{PrefixCache, common};
-use super::sequence::{Ended, Goal, Sequence, Submission, refuse};
+use super::sequence::{Ended, Goal, Row, Sequence, Submission, refuse};
 use super::{Inbox, Limits};
-use crate::engine::backend::{Backend, NO_PAGE, PAGE_TOKENS, PageId, Segment};
+use crate::engine::backend::{Backend, NO_PAGE, PAGE_TOKENS, PageId, Segment, Summary};
 use crate::engine::defect;
 use crate::engine::error::{Error, Result, Status, error, fail};
 use crate::engine::memory;
@@ -323,6 +323,8 @@ impl<B: Backend> Worker<B> {
             Err(error) if error.status() == Status::Cancelled => return Ok(()),
             hidden => hidden?,
         };
+        self.backend.flush(&mut self.cache)?;
+        let mut brief = None;
         if let Some(hidden) = hidden {
             if outcome.reads_hidden {
                 self.backend.read(&hidden, &mut self.hidden)?;
@@ -334,18 +336,37 @@ impl<B: Backend> Worker<B> {
             };
             if let Some(hidden) = hidden {
                 let logits = self.decoder.logits(&self.backend, &hidden)?;
-                self.backend.read(&logits, &mut self.logits)?;
+                brief = self.summarise(plan, &outcome, &logits)?;
+                if brief.is_none() {
+                    self.backend.read(&logits, &mut self.logits)?;
+                }
             }
         }
-        self.advance(plan, &outcome);
+        self.advance(plan, &outcome, brief);
         Ok(())
     }
 
+    /// What the backend can say of the logits where no sequence needs the logits themselves.
+    fn summarise(&self, plan: &StepPlan, outcome: &Outcome, logits: &B::Act) -> Result<Option<Brief>> {
+        let (mut tokens, mut ends) = (Vec::new(), Vec::new());
+        for (planned, share) in plan.segments.iter().zip(&outcome.shares) {
+            let Some(rows) = self.running[planned.sequence].named(share.logits) else { return Ok(None) };
+            for row in rows {
+                tokens.extend(row.into_iter().map(|token| (ends.len(), token)));
+                ends.push(tokens.len());
+            }
+        }
+        Ok(self.backend.summarise(logits, &tokens)?.map(|summary| Brief { summary, ends }))
+    }
+
     /// Hands the rows just read to their sequences and takes out those that are complete.
-    fn advance(&mut self, plan: &StepPlan, outcome: &Outcome) {
+    fn advance(&mut self, plan: &StepPlan, outcome: &Outcome, brief: Option<Brief>) {
         let _span = trace::span("sampling", &[("rows", outcome.logits.len())]);
         let (vocab, width) = (self.decoder.spec().vocab, self.decoder.spec().hidden);
-        let mut logits = self.logits.chunks_exact_mut(vocab);
+        let mut logits: Box<dyn Iterator<Item = Row<'_>>> = match &brief {
+            Some(brief) => Box::new(brief.rows()),
+            None => Box::new(self.logits.chunks_exact_mut(vocab).map(Row::All)),
+        };
         let mut complete = Vec::new();
         for (planned, share) in plan.segments.iter().zip(&outcome.shares) {
             let sequence = &mut self.running[planned.sequence];
@@ -353,7 +374,7 @@ impl<B: Backend> Worker<B> {
                 true => share.rows.clone().map(|row| &self.hidden[row * width..(row + 1) * width]).collect(),
                 false => Vec::new(),
             };
-            let mut rows: Vec<&mut [f32]> = logits.by_ref().take(share.logits).collect();
+            let mut rows: Vec<Row<'_>> = logits.by_ref().take(share.logits).collect();
             let done = sequence.advance(planned.tokens.clone(), &hidden, &mut rows);
             if sequence.request.keep_prefix {
                 let reusable = sequence.reusable().to_vec();
@@ -363,6 +384,7 @@ impl<B: Backend> Worker<B> {
                 complete.push(planned.sequence);
             }
         }
+        drop(logits);
         complete.sort_unstable();
         for index in complete.into_iter().rev() {
             self.remove(index);
@@ -444,6 +466,25 @@ impl Outcome {
         self.reads_hidden |= hidden;
         self.shares.push(Share { rows, hidden, logits: logits.len() });
         self.logits.extend(logits);
+    }
+}
+
+/// A step's logits, summed up.
+#[derive(Debug)]
+struct Brief {
+    summary: Summary,
+    /// Behind each row's last log-probability in the summary.
+    ends: Vec<usize>,
+}
+
+impl Brief {
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let starts = [0].into_iter().chain(self.ends.iter().copied());
+        let ranges = starts.zip(&self.ends);
+        ranges.zip(&self.summary.best).map(|((start, end), best)| {
+            let logprobs = self.summary.logprobs.get(start..*end).unwrap_or(&[]);
+            Row::Brief { best: *best, logprobs }
+        })
     }
 }
 

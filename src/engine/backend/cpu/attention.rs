@@ -12,8 +12,8 @@ use super::kernels::attention::{Attend, Combine, State, Tile, scratch_floats};
 use super::kernels::vector::Simd;
 use super::rows::Shared;
 use super::team::Team;
-use crate::engine::backend::{AttentionParams, KvType, PAGE_TOKENS, Segment};
-use crate::engine::error::{Result, error, fail};
+use crate::engine::backend::{AttentionParams, KvType, PAGE_TOKENS, Segment, checks};
+use crate::engine::error::{Result, error};
 
 /// Queries (rows times heads of a group) a tile aims at: enough that a page's conversion and its way through the
 /// caches are shared, few enough that their state stays in the second-level cache.
@@ -80,7 +80,8 @@ pub fn attention(
     params: &AttentionParams,
     scratch: &mut Scratch,
 ) -> Result<Owned> {
-    check_shapes(&q, k, v, cache, segments, params)?;
+    let shape = |x: &Activation| (x.rows(), x.cols());
+    checks::attention((q.rows(), q.cols()), shape(k), shape(v), cache.layout(), segments, params)?;
     let place = cache.place(layer)?;
     let size = cache.layout().dtype.size();
     let call = Call {
@@ -99,56 +100,6 @@ pub fn attention(
     }
 }
 
-fn check_shapes(
-    q: &Owned,
-    k: &Activation,
-    v: &Activation,
-    cache: &Cache,
-    segments: &[Segment],
-    params: &AttentionParams,
-) -> Result<()> {
-    let layout = cache.layout();
-    if params.kv_heads != layout.kv_heads || params.head_dim != layout.head_dim {
-        fail!(
-            Internal,
-            "attention with {} heads of {} over a cache of {} heads of {}",
-            params.kv_heads,
-            params.head_dim,
-            layout.kv_heads,
-            layout.head_dim
-        )
-    }
-    if params.heads == 0 || !params.heads.is_multiple_of(params.kv_heads) || params.window == Some(0) {
-        let (heads, kv_heads, window) = (params.heads, params.kv_heads, params.window);
-        fail!(Internal, "attention with {heads} query heads, {kv_heads} key heads and window {window:?}")
-    }
-    let kv_width = params.kv_heads * params.head_dim;
-    let right = q.cols() == params.heads * params.head_dim && k.cols() == kv_width && v.cols() == kv_width;
-    if !right || k.rows() != q.rows() || v.rows() != q.rows() {
-        fail!(
-            Internal,
-            "attention: q {}x{}, k {}x{}, v {}x{} do not fit",
-            q.rows(),
-            q.cols(),
-            k.rows(),
-            k.cols(),
-            v.rows(),
-            v.cols()
-        )
-    }
-    let mut next = 0;
-    for segment in segments {
-        if segment.rows.start != next || segment.rows.end <= next {
-            fail!(Internal, "attention: segment rows {:?} do not follow row {next}", segment.rows)
-        }
-        next = segment.rows.end;
-    }
-    if next != q.rows() {
-        fail!(Internal, "attention: segments cover {next} of {} rows", q.rows())
-    }
-    Ok(())
-}
-
 impl Call<'_> {
     /// Looks up every page that some row sees, so that nothing can be missing later.
     fn find_pages(&self, cache: &Cache, group: usize, scratch: &mut Scratch) -> Result<()> {
@@ -157,20 +108,12 @@ impl Call<'_> {
         let mut total = 0;
         for (segment, first) in self.segments.iter().zip(&mut scratch.first_page) {
             *first = total;
-            let end = segment.start.checked_add(segment.rows.len()).filter(|end| *end < 1 << 32);
-            let end =
-                end.ok_or_else(|| error!(Internal, "attention: no sequence reaches position {}", segment.start))?;
-            total += end.div_ceil(PAGE_TOKENS);
+            total += segment.table(group, self.params.window)?.0.len();
         }
         grow(&mut scratch.pages, total, what)?;
         for (segment, first) in self.segments.iter().zip(&scratch.first_page) {
-            let count = (segment.start + segment.rows.len()).div_ceil(PAGE_TOKENS);
-            let table = segment.pages.get(group).map_or(&[][..], Vec::as_slice);
-            if table.len() < count {
-                fail!(Internal, "attention: {} pages for {count} pages of positions", table.len())
-            }
-            let seen = (segment.start + 1).saturating_sub(self.window()) / PAGE_TOKENS;
-            for (i, page) in table[..count].iter().enumerate() {
+            let (table, seen) = segment.table(group, self.params.window)?;
+            for (i, page) in table.iter().enumerate() {
                 // What this layer has slid past may be gone.
                 let at = if i < seen { std::ptr::null_mut() } else { cache.page(group, *page)? };
                 scratch.pages[first + i] = Shared::new(at);

@@ -38,14 +38,7 @@ pub struct Place {
 impl Cache {
     /// No pages yet. Fails with `Internal` where the layout contradicts itself.
     pub fn new(layout: &CacheLayout) -> Result<Self> {
-        if layout.kv_heads == 0 || layout.head_dim == 0 {
-            fail!(Internal, "a KV cache of {} heads of width {}", layout.kv_heads, layout.head_dim)
-        }
-        for (layer, (group, index)) in layout.layers.iter().enumerate() {
-            if layout.groups.get(*group).is_none_or(|layers| index >= layers) {
-                fail!(Internal, "KV layout: layer {layer} is entry {index} of group {group}, which has none")
-            }
-        }
+        layout.check()?;
         Ok(Self { layout: layout.clone(), groups: layout.groups.iter().map(|_| Vec::new()).collect() })
     }
 
