@@ -413,7 +413,15 @@ impl Backend for Mlx {
         parts::attend(self, x, layer, positions, cache, index, segments)
     }
 
-    fn add_norm(&self, acc: Array, y: Array, post: Option<&Vector>, next: &Vector, eps: f32) -> Result<(Array, Array)> {
+    fn add_norm(
+        &self,
+        acc: Array,
+        y: Array,
+        post: Option<&Vector>,
+        next: &Vector,
+        eps: f32,
+        index: usize,
+    ) -> Result<(Array, Array)> {
         check_same("add_norm", &acc, &y)?;
         let (rows, cols) = shape(&acc);
         if let Some(kernels) = &self.kernels
