@@ -91,7 +91,9 @@ impl Bpe {
                     continue;
                 }
             }
-            let Some(token) = &self.rules.unk_token else { continue };
+            let Some(token) = &self.rules.unk_token else {
+                continue;
+            };
             match &mut unknown {
                 Some(run) if self.rules.fuse_unk => run.length += length,
                 _ => {
@@ -119,48 +121,66 @@ struct Resolved {
 fn resolve(vocabulary: &Vocabulary, merges: &[Merge]) -> Result<Vec<Resolved>> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     let share = merges.len().div_ceil(processors).max(MERGES_A_THREAD);
-    let ids = |merges: &[Merge]| {
-        let mut likely = 0;
-        merges.iter().map(|merge| ids(vocabulary, merge, &mut likely)).collect::<Result<Vec<_>>>()
-    };
     if merges.len() <= share {
-        return ids(merges);
+        return resolve_part(vocabulary, merges);
     }
     let (mine, others) = merges.split_at(share);
     std::thread::scope(|scope| {
         // Where the system refuses a thread, this one does its share.
-        let start = |part| std::thread::Builder::new().spawn_scoped(scope, move || ids(part)).map_err(|_| part);
+        let start = |part| {
+            let work = move || resolve_part(vocabulary, part);
+            std::thread::Builder::new().spawn_scoped(scope, work).map_err(|_| part)
+        };
         let started: Vec<_> = others.chunks(share).map(start).collect();
-        let mut all = ids(mine)?;
+        let mut all = resolve_part(vocabulary, mine)?;
         for part in started {
             all.extend(match part {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
-                Err(part) => ids(part)?,
+                Err(part) => resolve_part(vocabulary, part)?,
             });
         }
         Ok(all)
     })
 }
 
-/// The ids of one merge. Files list the merges in the order of what they make, so that this is most often the token of
-/// the merge before, `likely`, or the next one.
-fn ids(vocabulary: &Vocabulary, Merge(left, right): &Merge, likely: &mut u32) -> Result<Resolved> {
-    let id = |token: &str| {
-        let found = vocabulary.id(token);
-        found.ok_or_else(|| error!(Format, "merges: {token:?} is not in the vocabulary"))
+/// Files list the merges in the order of what they make, so that this is most often the token of the merge before, or
+/// the next one.
+fn resolve_part(vocabulary: &Vocabulary, merges: &[Merge]) -> Result<Vec<Resolved>> {
+    const AT_ONCE: usize = 8;
+    let mut all = Vec::with_capacity(merges.len());
+    let mut likely = 0;
+    let mut add = |Merge(left, right): &Merge, ids: [Option<u32>; 2]| -> Result<()> {
+        let known = |id: Option<u32>, token: &str| {
+            id.ok_or_else(|| error!(Format, "merges: {token:?} is not in the vocabulary"))
+        };
+        let (left_id, right_id) = (known(ids[0], left)?, known(ids[1], right)?);
+        let made_by_both = |id: &u32| {
+            let token = vocabulary.token(*id);
+            token.and_then(|token| token.strip_prefix(&**left)).is_some_and(|rest| rest == right)
+        };
+        let guessed = [likely, likely + 1].into_iter().find(made_by_both);
+        let Some(into) = guessed.or_else(|| vocabulary.id(&format!("{left}{right}"))) else {
+            fail!(Format, "merges: {left:?} and {right:?} make no token of the vocabulary")
+        };
+        likely = into;
+        all.push(Resolved { left: left_id, right: right_id, into });
+        Ok(())
     };
-    let made_by_both = |id: &u32| {
-        let token = vocabulary.token(*id);
-        token.and_then(|token| token.strip_prefix(&**left)).is_some_and(|rest| rest == right)
-    };
-    let resolved = (id(left)?, id(right)?);
-    let Some(into) =
-        [*likely, *likely + 1].into_iter().find(made_by_both).or_else(|| vocabulary.id(&format!("{left}{right}")))
-    else {
-        fail!(Format, "merges: {left:?} and {right:?} make no token of the vocabulary")
-    };
-    *likely = into;
-    Ok(Resolved { left: resolved.0, right: resolved.1, into })
+    let (groups, rest) = merges.as_chunks::<AT_ONCE>();
+    for group in groups {
+        let tokens: [&str; 2 * AT_ONCE] = std::array::from_fn(|at| {
+            let Merge(left, right) = &group[at / 2];
+            if at % 2 == 0 { &**left } else { &**right }
+        });
+        let ids = vocabulary.ids(tokens);
+        for (merge, ids) in group.iter().zip(ids.as_chunks::<2>().0) {
+            add(merge, *ids)?;
+        }
+    }
+    for merge in rest {
+        add(merge, vocabulary.ids([&*merge.0, &*merge.1]))?;
+    }
+    Ok(all)
 }
 
 /// Which pairs of tokens become one, and in which order.

@@ -76,10 +76,14 @@ impl Pieces {
             let token = texts.get(id);
             let kind = token.map_or(Kind::Missing, |text| this.append(text, &replaces, &byte_of));
             this.kinds.push(kind);
-            this.special.push(token.is_some_and(|text| added.is_special_token(text)));
             let end =
                 u32::try_from(this.bytes.len()).map_err(|_| error!(Format, "tokenizer.json: over 4 GiB of tokens"))?;
             this.starts.push(end);
+        }
+        this.special.resize(count, false);
+        for &id in added.get_added_tokens_decoder().keys() {
+            let special = texts.get(id as usize).is_some_and(|text| added.is_special_token(text));
+            this.special[id as usize] = special;
         }
         this.bytes.shrink_to_fit();
         Ok(this)
@@ -98,8 +102,12 @@ impl Pieces {
         } else {
             let mut text = Cow::Borrowed(token);
             for (from, to) in replaces {
-                if text.contains(from.as_str()) {
-                    text = text.replace(from.as_str(), to).into();
+                // Looking for a single character, as nearly all have it, takes no preparation.
+                let mut letters = from.chars();
+                match (letters.next(), letters.next()) {
+                    (Some(letter), None) if text.contains(letter) => text = text.replace(letter, to).into(),
+                    (Some(_), Some(_)) => text = text.replace(from.as_str(), to).into(),
+                    _ => {}
                 }
             }
             if self.rules.byte_fallback
