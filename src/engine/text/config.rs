@@ -1,8 +1,10 @@
 //! The small files beside `tokenizer.json`: what `tokenizer_config.json` and `special_tokens_map.json` say.
 
+use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::engine::error::{Error, Result, error, fail};
@@ -49,7 +51,10 @@ impl TokenizerConfig {
     pub fn from_bytes(config: Option<&[u8]>, special_map: Option<&[u8]>) -> Result<Self> {
         let mut this = Self::default();
         if let Some(bytes) = config {
-            this.read_config(&object(bytes).map_err(|e| e.at(CONFIG_FILE))?).map_err(|e| e.at(CONFIG_FILE))?;
+            let file: ConfigFile = serde_json::from_slice(bytes).map_err(|e| unreadable(&e).at(CONFIG_FILE))?;
+            this.read_config(&file.map).map_err(|e| e.at(CONFIG_FILE))?;
+            this.added = file.added;
+            this.added.sort_by_key(|entry| entry.id);
         }
         if let Some(bytes) = special_map {
             let map = object(bytes).map_err(|e| e.at(SPECIAL_MAP_FILE))?;
@@ -70,16 +75,6 @@ impl TokenizerConfig {
         self.clean_up = boolean(map, "clean_up_tokenization_spaces")?.unwrap_or(false);
         self.clean_up_bpe =
             boolean(map, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output")?.unwrap_or(false);
-        match map.get("added_tokens_decoder") {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(entries)) => {
-                for (id, entry) in entries {
-                    self.added.push(added_entry(id, entry).map_err(|e| e.at("added_tokens_decoder"))?);
-                }
-                self.added.sort_by_key(|entry| entry.id);
-            }
-            Some(_) => fail!(Format, "added_tokens_decoder: an object is needed"),
-        }
         if let Some(value) = map.get("chat_template") {
             self.chat_templates = chat_templates(value)?;
         }
@@ -104,6 +99,74 @@ impl TokenizerConfig {
             self.special.push((key.clone(), text));
         }
         Ok(())
+    }
+}
+
+/// `tokenizer_config.json`. The thousands of added tokens that some list are taken one by one: as JSON values all together
+/// they would take ten times what they say.
+struct ConfigFile {
+    /// Everything but `added_tokens_decoder`.
+    map: Map<String, Value>,
+    added: Vec<AddedEntry>,
+}
+
+impl<'de> Deserialize<'de> for ConfigFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = ConfigFile;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut keys: A) -> std::result::Result<ConfigFile, A::Error> {
+                let mut file = ConfigFile { map: Map::new(), added: Vec::new() };
+                while let Some(key) = keys.next_key::<String>()? {
+                    if key == "added_tokens_decoder" {
+                        file.added = keys.next_value::<Option<AddedDecoder>>()?.map_or_else(Vec::new, |added| added.0);
+                    } else {
+                        file.map.insert(key, keys.next_value()?);
+                    }
+                }
+                Ok(file)
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+/// `added_tokens_decoder`: ids, as texts, and their tokens.
+struct AddedDecoder(Vec<AddedEntry>);
+
+impl<'de> Deserialize<'de> for AddedDecoder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = AddedDecoder;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object for added_tokens_decoder")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<AddedDecoder, A::Error> {
+                let mut added = Vec::new();
+                while let Some((id, entry)) = entries.next_entry::<String, Value>()? {
+                    let entry = added_entry(&id, &entry);
+                    added.push(entry.map_err(|e| A::Error::custom(e.at("added_tokens_decoder")))?);
+                }
+                Ok(AddedDecoder(added))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// Text that is no JSON, or JSON that says something else.
+fn unreadable(fault: &serde_json::Error) -> Error {
+    match fault.classify() {
+        serde_json::error::Category::Data => error!(Format, "{fault}"),
+        _ => error!(Format, "not JSON: {fault}"),
     }
 }
 
