@@ -185,6 +185,25 @@ typedef enum gomlx_precision_value {
 } gomlx_precision_value;
 
 /**
+ * The values of `gomlx_sharing`.
+ */
+typedef enum gomlx_sharing_value {
+    /**
+     * A model of this caller's own.
+     */
+    GOMLX_SHARING_NONE = 0,
+    /**
+     * All callers in the process that ask so for the same folder with the same options get handles of one model, also
+     * while it still loads. It lives until the last of them is freed.
+     */
+    GOMLX_SHARING_PROCESS = 1,
+    /**
+     * As above, and it stays until the process ends: for callers that come and go, such as scripts run once a request.
+     */
+    GOMLX_SHARING_KEPT = 2,
+} gomlx_sharing_value;
+
+/**
  * The bits of `gomlx_request_flags`.
  */
 typedef enum gomlx_request_flag {
@@ -435,6 +454,11 @@ typedef int32_t gomlx_weights;
 typedef int32_t gomlx_precision;
 
 /**
+ * Whether a loaded model is shared within the process: one of `enum gomlx_sharing_value`.
+ */
+typedef int32_t gomlx_sharing;
+
+/**
  * How to load. `gomlx_model_options_init` fills the defaults, which are all zero and NULL but `struct_size`.
  */
 typedef struct gomlx_model_options {
@@ -491,6 +515,14 @@ typedef struct gomlx_model_options {
      * Stops the load and shows its progress in bytes. May be NULL.
      */
     const struct gomlx_control *control;
+    /**
+     * Whether others in this process get the same model.
+     */
+    gomlx_sharing sharing;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
 } gomlx_model_options;
 
 /**

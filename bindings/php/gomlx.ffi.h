@@ -50,6 +50,12 @@ typedef enum gomlx_precision_value {
     GOMLX_PRECISION_EXACT = 1,
 } gomlx_precision_value;
 
+typedef enum gomlx_sharing_value {
+    GOMLX_SHARING_NONE = 0,
+    GOMLX_SHARING_PROCESS = 1,
+    GOMLX_SHARING_KEPT = 2,
+} gomlx_sharing_value;
+
 typedef enum gomlx_request_flag {
     GOMLX_REQUEST_SEED = 1,
     GOMLX_REQUEST_IGNORE_END = 2,
@@ -130,6 +136,8 @@ typedef int32_t gomlx_weights;
 
 typedef int32_t gomlx_precision;
 
+typedef int32_t gomlx_sharing;
+
 typedef struct gomlx_model_options {
     uint32_t struct_size;
     gomlx_backend backend;
@@ -144,6 +152,8 @@ typedef struct gomlx_model_options {
     uint64_t kv_budget;
     uint64_t prefix_budget;
     const struct gomlx_control *control;
+    gomlx_sharing sharing;
+    uint32_t reserved;
 } gomlx_model_options;
 
 typedef struct gomlx_model_info {

@@ -123,17 +123,22 @@ pub(super) fn peek<'a, O: Opaque>(handle: *const O) -> Option<&'a O::Value> {
 
 /// Takes a handle back. NULL and a handle that is seen to be freed already are left alone.
 pub(super) fn free<O: Opaque>(handle: *mut O) {
+    drop(take(handle));
+}
+
+/// [`free`] that leaves what the handle owned to the caller; `None` where `free` does nothing.
+pub(super) fn take<O: Opaque>(handle: *mut O) -> Option<Arc<Block<O::Value>>> {
     let block = handle.cast_const().cast::<Block<O::Value>>();
     if block.is_null() {
-        return;
+        return None;
     }
     // SAFETY: as in `get`. Of two threads that free one handle at once only one sees the tag.
     let freed = unsafe { (*block).tag.compare_exchange(O::KIND.tag(), FREED, Relaxed, Relaxed) };
-    if freed.is_ok() {
+    freed.ok().map(|_| {
         LIVE[O::KIND as usize].fetch_sub(1, Relaxed);
         // SAFETY: this is the count that `give` handed out, and the tag's change made sure that it is taken once.
-        drop(unsafe { Arc::from_raw(block) });
-    }
+        unsafe { Arc::from_raw(block) }
+    })
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod handle;
 pub mod input;
 mod options;
 mod output;
+mod sharing;
 
 pub mod batch;
 pub mod classify;

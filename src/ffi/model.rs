@@ -3,6 +3,7 @@
 use std::ffi::c_char;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::control::{self, gomlx_control};
 use super::error::{gomlx_error, gomlx_status, gomlx_status_value};
@@ -12,6 +13,7 @@ use super::input::{self, gomlx_string};
 use super::options::{self, Out, choose, versioned};
 use super::output::{self, Kept, Place};
 use super::request::{self, gomlx_request};
+use super::sharing;
 use crate::engine::backend::KvType;
 use crate::engine::error::{Error, Result, fail};
 use crate::engine::{BackendChoice, Model, ModelInfo, ModelOptions, Precision, WeightsMode};
@@ -26,6 +28,31 @@ pub struct gomlx_model {
 pub(super) struct OwnedModel {
     pub model: Model,
     card: Arc<Card>,
+    /// Handles of this model that are not freed.
+    handles: Arc<AtomicUsize>,
+}
+
+impl OwnedModel {
+    fn new(model: Model) -> Self {
+        let card = Arc::new(Card::new(model.info().clone()));
+        Self { model, card, handles: Arc::new(AtomicUsize::new(1)) }
+    }
+
+    /// One more handle's; `None` when the last one was freed.
+    pub fn another(&self) -> Option<Self> {
+        let one_more = |count: usize| (count > 0).then_some(count + 1);
+        self.handles.fetch_update(Relaxed, Relaxed, one_more).ok().map(|_| self.uncounted())
+    }
+
+    /// The same model, without a handle.
+    pub fn uncounted(&self) -> Self {
+        Self { model: self.model.clone(), card: self.card.clone(), handles: self.handles.clone() }
+    }
+
+    /// Whether both are of the same loaded model.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.handles, &other.handles)
+    }
 }
 
 impl Opaque for gomlx_model {
@@ -87,6 +114,27 @@ pub enum gomlx_precision_value {
     GOMLX_PRECISION_EXACT = 1,
 }
 
+/// Whether a loaded model is shared within the process: one of `enum gomlx_sharing_value`.
+pub type gomlx_sharing = i32;
+
+/// The values of `gomlx_sharing`.
+#[repr(C)]
+pub enum gomlx_sharing_value {
+    /// A model of this caller's own.
+    GOMLX_SHARING_NONE = 0,
+    /// All callers in the process that ask so for the same folder with the same options get handles of one model, also
+    /// while it still loads. It lives until the last of them is freed.
+    GOMLX_SHARING_PROCESS = 1,
+    /// As above, and it stays until the process ends: for callers that come and go, such as scripts run once a request.
+    GOMLX_SHARING_KEPT = 2,
+}
+
+/// A [`gomlx_sharing`] that was checked.
+enum Sharing {
+    None,
+    Process { keep: bool },
+}
+
 /// How to load. `gomlx_model_options_init` fills the defaults, which are all zero and NULL but `struct_size`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -118,6 +166,10 @@ pub struct gomlx_model_options {
     pub prefix_budget: u64,
     /// Stops the load and shows its progress in bytes. May be NULL.
     pub control: *const gomlx_control,
+    /// Whether others in this process get the same model.
+    pub sharing: gomlx_sharing,
+    /// 0.
+    pub reserved: u32,
 }
 versioned!(gomlx_model_options);
 
@@ -136,7 +188,17 @@ impl gomlx_model_options {
         kv_budget: 0,
         prefix_budget: 0,
         control: std::ptr::null(),
+        sharing: gomlx_sharing_value::GOMLX_SHARING_NONE as i32,
+        reserved: 0,
     };
+
+    fn sharing(&self) -> Result<Sharing> {
+        choose!("sharing", self.sharing,
+            gomlx_sharing_value::GOMLX_SHARING_NONE => Sharing::None,
+            gomlx_sharing_value::GOMLX_SHARING_PROCESS => Sharing::Process { keep: false },
+            gomlx_sharing_value::GOMLX_SHARING_KEPT => Sharing::Process { keep: true },
+        )
+    }
 
     fn to_engine(self) -> Result<ModelOptions> {
         let given = |value: u32| (value != 0).then_some(value as usize);
@@ -324,13 +386,18 @@ pub unsafe extern "C" fn gomlx_model_load(
         if path.is_empty() {
             fail!(Argument, "path is empty")
         }
-        let options = match options.is_null() {
-            true => ModelOptions::default(),
-            false => options::read(options, gomlx_model_options::DEFAULTS)?.to_engine()?,
+        let given = match options.is_null() {
+            true => gomlx_model_options::DEFAULTS,
+            false => options::read(options, gomlx_model_options::DEFAULTS)?,
         };
-        let model = Model::load(Path::new(path), &options)?;
-        let card = Arc::new(Card::new(model.info().clone()));
-        out.write(handle::give(OwnedModel { model, card }));
+        let sharing = given.sharing()?;
+        let (path, options) = (Path::new(path), given.to_engine()?);
+        let load = || Ok(OwnedModel::new(Model::load(path, &options)?));
+        let owned = match sharing {
+            Sharing::None => load()?,
+            Sharing::Process { keep } => sharing::get(sharing::Key::new(path, &options), keep, &options, load)?,
+        };
+        out.write(handle::give(owned));
         Ok(())
     })
 }
@@ -340,7 +407,10 @@ pub unsafe extern "C" fn gomlx_model_load(
 pub unsafe extern "C" fn gomlx_model_clone(model: *const gomlx_model) -> *mut gomlx_model {
     guard::value(std::ptr::null_mut(), || {
         let owned = handle::get_here(model)?;
-        Ok(handle::give(OwnedModel { model: owned.model.clone(), card: owned.card.clone() }))
+        match owned.another() {
+            Some(another) => Ok(handle::give(another)),
+            None => fail!(State, "the model was freed"),
+        }
     })
 }
 
@@ -427,7 +497,11 @@ pub unsafe extern "C" fn gomlx_model_render_chat(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gomlx_model_free(model: *mut gomlx_model) {
     guard::value((), || {
-        handle::free(model);
+        if let Some(owned) = handle::take(model)
+            && owned.handles.fetch_sub(1, Relaxed) == 1
+        {
+            sharing::forget(&owned);
+        }
         Ok(())
     });
 }
