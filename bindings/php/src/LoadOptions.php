@@ -21,6 +21,7 @@ final readonly class LoadOptions
      * @param ?int $kvBudget bytes that the KV cache may take; default: a quarter of the machine's memory
      * @param ?int $prefixBudget bytes of the KV cache that finished requests leave for later ones with the same
      *     beginning; default: one full context; 1 keeps nothing
+     * @param Sharing $sharing whether others in this process, such as FrankenPHP's threads, get the same model
      * @param ?Control $control stops the load and shows its progress in bytes
      */
     public function __construct(
@@ -35,6 +36,7 @@ final readonly class LoadOptions
         public ?int $prefillChunk = null,
         public ?int $kvBudget = null,
         public ?int $prefixBudget = null,
+        public Sharing $sharing = Sharing::None,
         public ?Control $control = null,
     ) {
     }

@@ -42,6 +42,7 @@ final class Model
         $c->kv_type = $options->kvType->value;
         $c->weights = $options->weights->value;
         $c->precision = $options->precision->value;
+        $c->sharing = $options->sharing->value;
         $c->context_length = Arena::uint32('contextLength', $options->contextLength ?? 0);
         $c->threads = Arena::uint32('threads', $options->threads ?? 0);
         $c->max_sequences = Arena::uint32('maxSequences', $options->maxSequences ?? 0);

@@ -19,6 +19,7 @@ use Gomlx\Options;
 use Gomlx\Pooling;
 use Gomlx\Request;
 use Gomlx\Runtime;
+use Gomlx\Sharing;
 
 final class ModelTest extends TestCase
 {
@@ -238,6 +239,40 @@ final class ModelTest extends TestCase
         Runtime::resetPeak();
         self::assertNull(Runtime::memory()->limit);
         self::assertThrows(ArgumentException::class, '-1', static fn () => Runtime::setMemoryLimit(-1));
+    }
+
+    public function testOneModelIsShared(): void
+    {
+        $before = Runtime::memory()->mapped;
+        $shared = new LoadOptions(sharing: Sharing::Process, contextLength: 777);
+        $first = Model::load(self::STORIES, $shared);
+        $size = Runtime::memory()->mapped - $before;
+        $second = Model::load(self::STORIES . '/../llama-tales-16m-4bit', $shared);
+        self::assertSame($before + $size, Runtime::memory()->mapped);
+        $other = Model::load(self::STORIES, new LoadOptions(sharing: Sharing::Process, contextLength: 778));
+        $own = Model::load(self::STORIES, new LoadOptions(contextLength: 777));
+        self::assertSame($before + 3 * $size, Runtime::memory()->mapped);
+        $first->close();
+        self::assertNotSame('', self::text($second->generate('One day', new Options(maxTokens: 2))));
+        unset($second, $other, $own);
+        self::assertSame($before, Runtime::memory()->mapped);
+    }
+
+    public function testAKeptModelStays(): void
+    {
+        [, $said] = self::php(<<<'PHP'
+            <?php
+            require 'bindings/php/autoload.php';
+            $kept = new Gomlx\LoadOptions(sharing: Gomlx\Sharing::Kept);
+            foreach ([1, 2, 3] as $request) {
+                $model = Gomlx\Model::load('models/llama-tales-16m-4bit', $kept);
+                $model->close();
+                $held ??= Gomlx\Runtime::memory()->mapped;
+                $same = $held > 0 && Gomlx\Runtime::memory()->mapped === $held ? 'same' : 'another';
+                echo Gomlx\Runtime::info()->liveModels, " handles, the $same model\n";
+            }
+            PHP);
+        self::assertSame(str_repeat("0 handles, the same model\n", 3), $said);
     }
 
     public function testAForkedChildIsTold(): void

@@ -26,6 +26,9 @@ final class Library
     /** The record that every call writes its failure into; it is read at once, so one a thread is enough. */
     private static ?CData $record = null;
 
+    /** What the record points to. */
+    private static ?CData $space = null;
+
     public static function ffi(): FFI
     {
         return self::$ffi ?? self::open();
@@ -104,7 +107,8 @@ final class Library
         } catch (FFI\Exception) {
             $ffi = self::load(self::find());
         }
-        self::$record = FFI::addr($ffi->new('gomlx_error', false) ?? throw new LibraryException('out of memory'));
+        self::$space = $ffi->new('gomlx_error');
+        self::$record = FFI::addr(self::$space);
         return self::$ffi = $ffi;
     }
 
