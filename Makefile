@@ -10,7 +10,7 @@ ABI := $(shell sed -n 's/.*GOMLX_ABI_VERSION = \([0-9]*\).*/\1/p' src/ffi/versio
 
 .DEFAULT_GOAL := help
 export PREFIX DESTDIR LIBDIR STRIP EXTRA_LIBS FEATURES # what scripts/install and scripts/dist are told
-.PHONY: help demo install uninstall dist test test-c test-go test-php test-wails soak-go soak-php header reference asan valgrind fuzz lint bench bench-peers mlx test-mlx soak library examples test-swift soak-swift bench-swift
+.PHONY: help demo install uninstall dist test test-c test-go test-php test-wails soak-go soak-php soak-frankenphp header reference asan valgrind fuzz lint bench bench-peers mlx test-mlx soak library examples test-swift soak-swift bench-swift
 
 help: ## Says this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -68,6 +68,9 @@ soak-go: library ## Go: resident memory over 20,000 answers
 soak-php: library ## PHP: resident memory over 20,000 answers (about 3 minutes)
 	@scripts/need php
 	@php bindings/php/tests/soak.php
+
+soak-frankenphp: ## FrankenPHP: examples/frankenphp under load for five minutes (the first time also builds PHP with threads)
+	@scripts/frankenphp zts 300
 
 test-swift: ## Swift binding: XCTest, the document's snippets, a stranger's package (the first time 2 minutes to get Swift)
 	@scripts/swift-tests
