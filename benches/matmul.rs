@@ -1,7 +1,8 @@
 //! The matrix products of published models, without the rest of the step: `cargo bench --bench matmul -- ARGS`.
 //!
 //! `--model NAME` (substring), `--bits 2|3|4|5|6|8|16`, `--group 32|64|128`, `--rows 1,8,512`, `--threads N`,
-//! `--isa NAME`, `--exact`, `--seconds S` for each line. Every line's time is the best of its repetitions and stands
+//! `--isa NAME`, `--exact`, `--shift B` (bytes that weights begin behind a cache line's start, as they do in files
+//! whose header is not padded), `--seconds S` for each line. Every line's time is the best of its repetitions and stands
 //! beside the ceilings of this machine (reading memory, dot products), measured by turns with it.
 
 use std::hint::black_box;
@@ -43,6 +44,7 @@ struct Args {
     threads: usize,
     isa: Isa,
     exact: bool,
+    shift: usize,
     seconds: f64,
 }
 
@@ -55,6 +57,7 @@ fn args() -> Args {
         threads: default_threads(),
         isa: Isa::choose(std::env::var("GOMLX_ISA").ok().as_deref()).expect("GOMLX_ISA"),
         exact: false,
+        shift: 0,
         seconds: 1.5,
     };
     let mut words = std::env::args().skip(1);
@@ -68,6 +71,7 @@ fn args() -> Args {
             "--threads" => args.threads = value().parse().expect("--threads"),
             "--isa" => args.isa = Isa::choose(Some(&value())).expect("--isa"),
             "--exact" => args.exact = true,
+            "--shift" => args.shift = value().parse().expect("--shift"),
             "--seconds" => args.seconds = value().parse().expect("--seconds"),
             "--bench" => (),
             other => panic!("{other}: see the top of benches/matmul.rs"),
@@ -77,9 +81,10 @@ fn args() -> Args {
 }
 
 /// Bytes that look like weights to the processor: random bits, or random small bf16 numbers.
-fn bytes(len: usize, numbers: bool, seed: &mut u64) -> Bytes {
-    let mut bytes = vec![0u8; len];
-    for chunk in bytes.chunks_mut(8) {
+fn bytes(len: usize, numbers: bool, shift: usize, seed: &mut u64) -> Bytes {
+    let mut bytes = vec![0u8; len + 2 * 64];
+    let start = bytes.as_ptr().align_offset(64) + shift % 64;
+    for chunk in bytes[start..start + len].chunks_mut(8) {
         *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         let mut word = *seed ^ (*seed >> 29);
         if numbers {
@@ -87,23 +92,23 @@ fn bytes(len: usize, numbers: bool, seed: &mut u64) -> Bytes {
         }
         chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
     }
-    Bytes::new(Arc::new(bytes))
+    Bytes::new(Arc::new(bytes)).slice(start..start + len).expect("inside")
 }
 
-fn matrix(rows: usize, cols: usize, bits: u32, group: usize, seed: &mut u64) -> Matrix {
+fn matrix(rows: usize, cols: usize, bits: u32, group: usize, shift: usize, seed: &mut u64) -> Matrix {
     let tensor = |dtype: DType, shape: [usize; 2], bytes: Bytes| Tensor {
         name: "bench".into(),
         dtype,
         shape: shape.to_vec(),
         bytes,
     };
-    let mut numbers = |cols: usize| tensor(DType::BF16, [rows, cols], bytes(rows * cols * 2, true, seed));
+    let mut numbers = |cols: usize| tensor(DType::BF16, [rows, cols], bytes(rows * cols * 2, true, shift, seed));
     let storage = if bits == 16 {
         Storage::Dense(numbers(cols))
     } else {
         let (scales, biases) = (numbers(cols / group), numbers(cols / group));
         let words = cols * bits as usize / 32;
-        let weight = tensor(DType::U32, [rows, words], bytes(rows * words * 4, false, seed));
+        let weight = tensor(DType::U32, [rows, words], bytes(rows * words * 4, false, shift, seed));
         Storage::Affine(Affine { bits, group, weight, scales, biases })
     };
     Matrix::new(&weights::Matrix { rows, cols, storage }).expect("a good matrix")
@@ -116,9 +121,9 @@ struct Model {
 }
 
 impl Model {
-    fn new(s: &Shape, bits: u32, group: usize) -> Self {
+    fn new(s: &Shape, bits: u32, group: usize, shift: usize) -> Self {
         let mut seed = 1;
-        let mut make = |rows, cols| matrix(rows, cols, bits, group, &mut seed);
+        let mut make = |rows, cols| matrix(rows, cols, bits, group, shift, &mut seed);
         let layers = (0..s.layers)
             .map(|_| {
                 [
@@ -173,7 +178,7 @@ fn main() {
     let memory = ceilings::Memory::new();
     for shape in SHAPES.iter().filter(|s| s.name.contains(&args.model)) {
         for &bits in &args.bits {
-            let model = Model::new(shape, bits, args.group);
+            let model = Model::new(shape, bits, args.group, args.shift);
             for &rows in &args.rows {
                 // A prompt needs the logits of its last token only; sequences decoded together need all.
                 let heads = if rows > 32 { 1 } else { rows };

@@ -34,7 +34,7 @@ pub struct Context<'a> {
 /// Matrices that one call takes.
 pub const MAX_MATRICES: usize = 8;
 /// Stored bytes a unit should have, for its first loads (which nobody prefetched) not to count.
-const UNIT_BYTES: usize = 64 * 1024;
+const UNIT_BYTES: usize = 128 * 1024;
 
 /// For each `(matrix, bias)` of `to`, `out[i] = x · matrixᵀ + bias`: `x` is `[rows, cols]`, `out[i]`
 /// `[rows, matrix.rows()]`, all row-major. All matrices have the same `cols`.
@@ -131,10 +131,10 @@ unsafe impl Send for Output {}
 /// Which loops a matrix goes through.
 #[derive(Clone, Copy)]
 enum Route {
-    /// Few rows of bytes, `panels` at a time.
-    StreamI8 { panels: usize, kernel: StreamI8 },
-    /// Few rows of bf16, `panels` at a time.
-    StreamBf16 { panels: usize, kernel: StreamBf16 },
+    /// Few rows of bytes, panel by panel.
+    StreamI8(StreamI8),
+    /// Few rows of bf16, panel by panel.
+    StreamBf16(StreamBf16),
     /// Tiles of `panels`: see [`tile`].
     Tiles { panels: usize },
 }
@@ -159,16 +159,12 @@ impl Plan {
         let few = rows <= table.few_rows;
         let route = match (&matrix.layout, format) {
             (Layout::Affine { bits, .. }, Format::Bytes { .. }) if few => {
-                let (panels, kernel) = table.stream_i8[*bits][blocks.size() - 1];
-                Route::StreamI8 { panels, kernel }
+                Route::StreamI8(table.stream_i8[*bits][blocks.size() - 1])
             }
-            (_, Format::Halves) if few => {
-                let (panels, kernel) = table.stream_bf16[blocks.size() - 1];
-                Route::StreamBf16 { panels, kernel }
-            }
+            (_, Format::Halves) if few => Route::StreamBf16(table.stream_bf16[blocks.size() - 1]),
             _ => Route::Tiles { panels: table.panels() },
         };
-        let (Route::StreamI8 { panels, .. } | Route::StreamBf16 { panels, .. } | Route::Tiles { panels }) = route;
+        let panels = if let Route::Tiles { panels } = route { panels } else { 1 };
         let tiles = matrix.rows().div_ceil(panels * LANES);
         // Enough units for threads to even out their shares.
         let wanted = 4 * threads;
@@ -255,9 +251,8 @@ impl Unit<'_> {
 
     /// All of it by one call of a streaming kernel.
     unsafe fn stream(&self, next: usize, worker: &mut Worker) {
-        let Part { table, matrix, packed, plan, .. } = *self.part;
-        let (Route::StreamI8 { panels, .. } | Route::StreamBf16 { panels, .. } | Route::Tiles { panels }) = plan.route;
-        let panels = self.outputs.len().div_ceil(panels * LANES) * panels;
+        let Part { matrix, packed, plan, .. } = *self.part;
+        let panels = self.outputs.len().div_ceil(LANES);
         let out = worker.acc.ptr_mut();
         let stream = |weights| Stream {
             weights,
@@ -271,24 +266,22 @@ impl Unit<'_> {
             out_stride: panels * LANES,
         };
         match (plan.route, &matrix.layout) {
-            (Route::StreamI8 { kernel, .. }, Layout::Affine { bits, group, packed: stored, scales, biases, float }) => {
+            (Route::StreamI8(kernel), Layout::Affine { bits, group, packed: stored, scales, biases, float }) => {
                 let groups = matrix.cols() / group;
                 let stream = stream(Strided::new(stored.as_slice(), matrix.cols() / 8 * bits));
                 let groups = Groups {
                     scales: Strided::new(scales.as_slice(), groups * float.size()),
                     biases: Strided::new(biases.as_slice(), groups * float.size()),
-                    size: float.size(),
-                    floats: table.floats[*float as usize],
+                    float: *float,
                     groups,
                     quads: group / 4,
                     x: packed.scales(0, 0),
-                    buffer: worker.scales.ptr_mut(),
                 };
-                // SAFETY: the tables are the matrix's, whose sizes were checked; x was packed for its columns;
-                // `grow` made room for SCALE_GROUPS scales and biases, and for the results.
+                // SAFETY: the tables are the matrix's, whose sizes were checked; x was packed for its columns; there
+                // is room for the results.
                 unsafe { kernel(&stream, &groups) };
             }
-            (Route::StreamBf16 { kernel, .. }, Layout::Dense { numbers, .. }) => {
+            (Route::StreamBf16(kernel), Layout::Dense { numbers, .. }) => {
                 let stream = stream(Strided::new(numbers.as_slice(), matrix.cols() * 2));
                 // SAFETY: as above.
                 unsafe { kernel(&stream, matrix.cols()) };

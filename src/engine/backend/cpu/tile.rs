@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use super::kernels::lanes::{LANES, Strided, prefetch};
 use super::kernels::product::{Operands, Scales};
-use super::kernels::stream::SCALE_GROUPS;
 use super::kernels::table::Table;
 use super::matrix::{Layout, Matrix};
 use super::pack::{Format, Packed};
@@ -19,6 +18,9 @@ use crate::engine::error::Result;
 pub(super) const MAX_ROWS: usize = 512;
 /// Bytes of a panel: the tile's panels and the blocks of activations beside them stay in the first-level cache.
 const PANEL_BYTES: usize = 16 * 1024;
+
+/// Groups whose scales are transposed together: 16-bit scales of 32 groups fill a cache line.
+const SCALE_GROUPS: usize = 32;
 
 /// Some outputs of one matrix for some blocks of rows.
 pub(super) struct Tile<'a> {

@@ -136,7 +136,7 @@ pub(super) mod vnni {
         bf16: false,
         rows: 8,
         few_rows: 16,
-        stream: [1 x 1, 2 x 1, 3 x 1, 4 x 1, 5 x 2, 6 x 2, 7 x 2, 8 x 2],
+        stream: [1, 2, 3, 4, 5, 6, 7, 8],
         dots: { 1: [1, 2, 3, 4, 5, 6, 7, 8], 2: [1, 2, 3, 4, 5, 6, 7, 8] }
     );
 }
@@ -150,7 +150,7 @@ pub(super) mod bf16 {
         bf16: true,
         rows: 8,
         few_rows: 16,
-        stream: [1 x 1, 2 x 1, 3 x 1, 4 x 1, 5 x 2, 6 x 2, 7 x 2, 8 x 2],
+        stream: [1, 2, 3, 4, 5, 6, 7, 8],
         dots: { 1: [1, 2, 3, 4, 5, 6, 7, 8], 2: [1, 2, 3, 4, 5, 6, 7, 8] }
     );
 }

@@ -29,6 +29,11 @@ impl Strided {
     pub fn new(bytes: &[u8], stride: usize) -> Self {
         Self { start: bytes.as_ptr(), stride, rows: bytes.len() / stride.max(1) }
     }
+    /// Bytes of a row.
+    #[inline(always)]
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
     /// Where `row` begins.
     #[inline(always)]
     pub fn at(&self, row: usize) -> *const u8 {
@@ -48,17 +53,37 @@ impl Strided {
     }
 }
 
-/// Asks for the cache line at `at`, which need not be valid.
+/// Asks for the cache line at `at`, which need not be valid, to come as near as the second-level cache. What is needed
+/// much later would drive out of the first one what is needed now, and requests that wait there hold up loads: with
+/// two Zen 4 cores reading one panel ahead, 16 GB/s instead of 24.
 #[inline(always)]
 pub fn prefetch(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE is part of x86-64; prefetching touches nothing.
     unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a hint that touches nothing.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
+}
+
+/// Asks for the cache line at `at`, which need not be valid, to come into the first-level cache.
+#[inline(always)]
+pub fn prefetch_near(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as for `prefetch`.
+    unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: a hint that touches nothing.
+    // SAFETY: as for `prefetch`.
     unsafe {
         std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }

@@ -146,7 +146,7 @@ impl Lanes for Portable {
     }
 }
 
-kernel_table!(Portable, bf16: false, rows: 4, few_rows: 4, stream: [1 x 1, 2 x 1, 3 x 1, 4 x 1], dots: { 1: [1, 2, 3, 4] });
+kernel_table!(Portable, bf16: false, rows: 4, few_rows: 4, stream: [1, 2, 3, 4], dots: { 1: [1, 2, 3, 4] });
 
 /// The same loops compiled for AVX2: the compiler makes two vectors of each 16 lanes. No FMA is fused into them, so
 /// the bits are the portable ones.
@@ -160,7 +160,7 @@ pub(super) mod avx2 {
         bf16: false,
         rows: 4,
         few_rows: 4,
-        stream: [1 x 1, 2 x 1, 3 x 1, 4 x 1],
+        stream: [1, 2, 3, 4],
         dots: { 1: [1, 2, 3, 4] }
     );
 }

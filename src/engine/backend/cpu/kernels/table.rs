@@ -37,10 +37,10 @@ pub struct Table {
     pub dequantise: unsafe fn(*const u32, usize, usize, *const f32, *const f32, *mut f32),
     /// By "8-bit weights", panels - 1, rows - 1.
     pub dot_i8: [&'static [&'static [DotI8]]; 2],
-    /// By width in bits, rows of a block - 1: panels at a time, kernel.
-    pub stream_i8: [&'static [(usize, StreamI8)]; 9],
-    /// By rows of a block - 1: panels at a time, kernel. Empty without [`Table::bf16`].
-    pub stream_bf16: &'static [(usize, StreamBf16)],
+    /// By width in bits, rows of a block - 1.
+    pub stream_i8: [&'static [StreamI8]; 9],
+    /// By rows of a block - 1. Empty without [`Table::bf16`].
+    pub stream_bf16: &'static [StreamBf16],
     /// By panels - 1, rows - 1.
     pub dot_bf16: &'static [&'static [DotDense]],
     /// By panels - 1, rows - 1.
@@ -58,7 +58,7 @@ pub struct Table {
 /// Makes `TABLE` for a [`Lanes`](super::lanes::Lanes) type: `features` is the attribute for its entry points, `tile`
 /// the rows of a block, `dots` for each number of panels the numbers of rows there are micro-kernels for.
 macro_rules! kernel_table {
-    ($S:ty, $(#[$features:meta],)? bf16: $bf16:literal, rows: $rows:literal, few_rows: $few_rows:literal, stream: [$($few:literal x $fp:literal),*], dots: {$($p:literal: [$($r:literal),*]),*}) => {
+    ($S:ty, $(#[$features:meta],)? bf16: $bf16:literal, rows: $rows:literal, few_rows: $few_rows:literal, stream: [$($few:literal),*], dots: {$($p:literal: [$($r:literal),*]),*}) => {
         use $crate::engine::backend::cpu::kernels::{activations, product, stream, table, unpack};
         use product::{Operands, Scales};
         use stream::{Groups, Stream};
@@ -96,14 +96,14 @@ macro_rules! kernel_table {
             unsafe { product::dot_i8::<$S, R, P, WIDE>(o, s) }
         }
         $(#[$features])?
-        unsafe fn stream_i8<const BITS: u32, const R: usize, const P: usize, const WIDE: bool>(s: &Stream, g: &Groups) {
+        unsafe fn stream_i8<const BITS: u32, const R: usize, const WIDE: bool>(s: &Stream, g: &Groups) {
             // SAFETY: as above.
-            unsafe { stream::stream_i8::<$S, BITS, R, P, WIDE>(s, g) }
+            unsafe { stream::stream_i8::<$S, BITS, R, WIDE>(s, g) }
         }
         $(#[$features])?
-        unsafe fn stream_bf16<const R: usize, const P: usize>(s: &Stream, columns: usize) {
+        unsafe fn stream_bf16<const R: usize>(s: &Stream, columns: usize) {
             // SAFETY: as above.
-            unsafe { stream::stream_bf16::<$S, R, P>(s, columns) }
+            unsafe { stream::stream_bf16::<$S, R>(s, columns) }
         }
         $(#[$features])?
         unsafe fn dot_dense<const R: usize, const P: usize, const BF16: bool>(o: &Operands) {
@@ -157,15 +157,15 @@ macro_rules! kernel_table {
             stream_i8: [
                 &[],
                 &[],
-                &[$(($fp, stream_i8::<2, $few, $fp, false>)),*],
-                &[$(($fp, stream_i8::<3, $few, $fp, false>)),*],
-                &[$(($fp, stream_i8::<4, $few, $fp, false>)),*],
-                &[$(($fp, stream_i8::<5, $few, $fp, false>)),*],
-                &[$(($fp, stream_i8::<6, $few, $fp, false>)),*],
+                &[$(stream_i8::<2, $few, false>),*],
+                &[$(stream_i8::<3, $few, false>),*],
+                &[$(stream_i8::<4, $few, false>),*],
+                &[$(stream_i8::<5, $few, false>),*],
+                &[$(stream_i8::<6, $few, false>),*],
                 &[],
-                &[$(($fp, stream_i8::<8, $few, $fp, { <$S as Lanes>::SATURATES }>)),*],
+                &[$(stream_i8::<8, $few, { <$S as Lanes>::SATURATES }>),*],
             ],
-            stream_bf16: if $bf16 { &[$(($fp, stream_bf16::<$few, $fp>)),*] } else { &[] },
+            stream_bf16: if $bf16 { &[$(stream_bf16::<$few>),*] } else { &[] },
             dot_bf16: &[$(&[$(dot_dense::<$r, $p, $bf16>),*]),*],
             dot_f32: &[$(&[$(dot_dense::<$r, $p, false>),*]),*],
             quantise,
