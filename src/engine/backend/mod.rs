@@ -18,8 +18,8 @@ use super::error::Result;
 use super::model::spec::Activation;
 use super::weights;
 
-/// Positions a KV page holds. Attention folds the cache page by page, from position 0 on, so this is also the fixed
-/// block that makes a row's result independent of how its prompt was cut up.
+/// Positions a KV page holds. Attention folds the cache in blocks of whole pages, from position 0 on, which makes a
+/// row's result independent of how its prompt was cut up.
 pub const PAGE_TOKENS: usize = 64;
 
 /// Index of a page within its layer group.
