@@ -102,6 +102,15 @@ asan: ## C tests under AddressSanitizer and LeakSanitizer
 valgrind: ## C tests under valgrind
 	@scripts/c-tests valgrind
 
+SECONDS ?= 1200
+soak: ## 64 threads do whatever callers do, for 20 minutes: make soak SECONDS=60 SEED=7
+	@scripts/soak $(SECONDS) $(SEED)
+
+.PHONY: tsan models
+tsan: ## Races: the scheduler under thousands of interleavings that shuttle chooses
+	@GOMLX_MODEL_TRIES=$(or $(TRIES),4000) $(CARGO) test --features shuttle --lib scheduler::models
+models: tsan
+
 fuzz: ## Fuzz targets, a minute each (needs a nightly compiler)
 	@scripts/fuzz
 

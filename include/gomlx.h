@@ -6,8 +6,8 @@
  *              A success leaves the record as it was. Messages say what the caller does not know yet, in one line.
  *   outputs    Written only when the call returns GOMLX_OK, but for the needed size beside GOMLX_ERR_BUFFER.
  *   ownership  *_load, *_start, *_new, *_clone and gomlx_discover hand the caller one owned handle; *_free takes it
- *              back, accepts NULL and never fails. Children keep their parents alive, so any order of freeing is
- *              right. Everything else that comes back is borrowed; the struct that holds it says for how long.
+ *              back, accepts NULL and never fails. Any order of freeing is right: what outlives its parent ends
+ *              with a status. Everything else that comes back is borrowed; the struct that holds it says for how long.
  *   NULL       is allowed where a comment says so, and for arrays and strings of length 0. Elsewhere it is
  *              GOMLX_ERR_ARGUMENT.
  *   strings    UTF-8 as pointer and length in bytes, no terminator needed. Text that comes back is also
@@ -18,7 +18,8 @@
  *   enums      int32_t, with the values in an enum beside it; an unknown value is GOMLX_ERR_ARGUMENT. Flags are
  *              uint32_t; an unknown bit is, too.
  *   threads    A const handle may be used by several threads at once, another one by one thread at a time; *_free
- *              only by the last thread that uses the handle. Callbacks run on the thread inside the gomlx call that
+ *              when no other thread begins a call with that handle any more: calls that are inside end by themselves.
+ *              Callbacks run on the thread inside the gomlx call that
  *              was given them, and nowhere else.
  *   fork       In a child, models and generations of the parent give GOMLX_ERR_FORKED, and may be freed.
  *   the host   Nothing here ends the process, prints, or installs a signal handler.
@@ -268,6 +269,21 @@ typedef enum gomlx_stop_reason_value {
 } gomlx_stop_reason_value;
 
 /**
+ * The values of `gomlx_when_full`.
+ */
+typedef enum gomlx_when_full_value {
+    /**
+     * The answer ends with `GOMLX_STOP_CONTEXT_FULL`.
+     */
+    GOMLX_FULL_STOP = 0,
+    /**
+     * The first `keep_tokens` tokens are kept, of the others the older half is dropped, and the answer goes on as if
+     * what is left had been the prompt. It is computed again for that, but for what the prefix cache has of it.
+     */
+    GOMLX_FULL_ROLL = 1,
+} gomlx_when_full_value;
+
+/**
  * The bits of `gomlx_classify_flags`.
  */
 typedef enum gomlx_classify_flag {
@@ -305,13 +321,14 @@ typedef struct gomlx_control gomlx_control;
 
 /**
  * One answer in progress: a pull iterator. One thread at a time may be inside it (another gets `GOMLX_ERR_STATE`);
- * which thread that is may change from call to call. It keeps its model alive.
+ * which thread that is may change from call to call. It ends with `GOMLX_ERR_STATE` when its model's last handle is
+ * freed, and stays a valid handle until it is freed itself.
  */
 typedef struct gomlx_generation gomlx_generation;
 
 /**
  * A loaded model: weights, tokenizer, chat template and the threads that compute. Any number of threads may use one
- * at once. It lives until its last owner (handle, clone or generation) is freed.
+ * at once. It lives until the last of its handles (the loaded one and its clones) is freed.
  */
 typedef struct gomlx_model gomlx_model;
 
@@ -393,6 +410,14 @@ typedef struct gomlx_runtime_info {
      * As above.
      */
     uint64_t live_generations;
+    /**
+     * Requests of any kind that wait or run.
+     */
+    uint64_t live_requests;
+    /**
+     * Models that are in memory: loaded, not freed and not unloaded for being idle.
+     */
+    uint64_t live_workers;
 } gomlx_runtime_info;
 
 /**
@@ -431,6 +456,14 @@ typedef struct gomlx_memory_info {
      * What `cached` may not pass; `UINT64_MAX` is no limit.
      */
     uint64_t cache_limit;
+    /**
+     * The part of `active` that models hold on which nothing runs: weights and KV pages.
+     */
+    uint64_t idle;
+    /**
+     * What `idle` may not pass for long; `UINT64_MAX` is no limit.
+     */
+    uint64_t idle_limit;
 } gomlx_memory_info;
 
 /**
@@ -658,6 +691,11 @@ typedef struct gomlx_logit_bias {
 } gomlx_logit_bias;
 
 /**
+ * What happens when prompt and answer fill the context: one of `enum gomlx_when_full_value`.
+ */
+typedef int32_t gomlx_when_full;
+
+/**
  * One request for text. `gomlx_request_init` fills the defaults; then set exactly one of `prompt`, `tokens`,
  * `messages` and `messages_json`. Nothing it points to is needed after the call that it was given to.
  */
@@ -699,7 +737,8 @@ typedef struct gomlx_request {
      */
     struct gomlx_string template_variables;
     /**
-     * Most tokens to generate, at least 1; `UINT32_MAX` (the default): until the context is full.
+     * Most tokens to generate, at least 1; `UINT32_MAX` (the default): until the context is full, or without end where
+     * it rolls.
      */
     uint32_t max_tokens;
     /**
@@ -782,6 +821,15 @@ typedef struct gomlx_request {
      * Stops the answer and shows how much of the prompt is computed. May be NULL.
      */
     const struct gomlx_control *control;
+    /**
+     * What happens when prompt and answer fill the context. The prompt alone must fit it in any case.
+     */
+    gomlx_when_full when_full;
+    /**
+     * With `GOMLX_FULL_ROLL`: tokens of the beginning to keep, at most half the context; 0 (the default): the prompt, as
+     * far as that goes.
+     */
+    uint32_t keep_tokens;
 } gomlx_request;
 
 /**
@@ -888,6 +936,10 @@ typedef struct gomlx_metrics {
      * Bytes the library held when the figures were taken.
      */
     uint64_t active_memory;
+    /**
+     * Tokens dropped from the middle because the context was full (`GOMLX_FULL_ROLL`).
+     */
+    uint64_t rolled_tokens;
 } gomlx_metrics;
 
 /**
@@ -1053,6 +1105,13 @@ gomlx_status gomlx_memory_set_limit(uint64_t bytes, struct gomlx_error *error);
 gomlx_status gomlx_memory_set_cache_limit(uint64_t bytes, struct gomlx_error *error);
 
 /**
+ * Limits what models hold on which nothing runs; `UINT64_MAX` (at first) is no limit, 0 unloads each as soon as it is
+ * idle. Beyond it, those that were not used for longest let go of weights, KV pages and prefix caches. Their handles
+ * stay right, and their next use loads them again from the same files, which may then fail as a load does.
+ */
+gomlx_status gomlx_memory_set_idle_limit(uint64_t bytes, struct gomlx_error *error);
+
+/**
  * Returns what is kept for reuse to the system, prefix caches included: idle models do so at once, busy ones when
  * nothing runs.
  */
@@ -1133,7 +1192,32 @@ gomlx_status gomlx_model_render_chat(const struct gomlx_model *model,
                                      struct gomlx_error *error);
 
 /**
- * Takes a model back. Its memory goes when its last clone and generation are freed. NULL is ignored.
+ * Writes what the model's prefix cache holds to file `path`, so that `gomlx_model_restore_prefixes` need not compute it
+ * after a restart. The file is replaced at once when all is written, and left alone when that fails (`GOMLX_ERR_IO`:
+ * a full disk). `out_tokens`, which may be NULL, gets the tokens saved. Answers go on meanwhile.
+ */
+gomlx_status gomlx_model_save_prefixes(const struct gomlx_model *model,
+                                       const char *path,
+                                       size_t path_len,
+                                       size_t *out_tokens,
+                                       struct gomlx_error *error);
+
+/**
+ * Takes what `gomlx_model_save_prefixes` wrote into the prefix cache, as far as its budget goes beside what it holds.
+ * `GOMLX_ERR_FORMAT` for a file that is damaged, cut short, or of another checkpoint, precision, KV type, processor or
+ * version; nothing of it is taken then. `out_tokens`, which may be NULL, gets the tokens taken.
+ */
+gomlx_status gomlx_model_restore_prefixes(const struct gomlx_model *model,
+                                          const char *path,
+                                          size_t path_len,
+                                          size_t *out_tokens,
+                                          struct gomlx_error *error);
+
+/**
+ * Takes a handle back. The last one's freeing ends the model: calls of other threads that are inside it, and
+ * generations that are not complete, end with `GOMLX_ERR_STATE` after what was already computed, and this call returns
+ * when nothing computes any more and the model's memory is given back. From inside a callback, too. Generations are
+ * freed by themselves, before or after. NULL is ignored.
  */
 void gomlx_model_free(struct gomlx_model *model);
 

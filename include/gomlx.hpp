@@ -104,11 +104,16 @@ struct request : detail::defaults<gomlx_request, gomlx_request_init> {
     explicit request(std::string_view text) { prompt = view(text); }
 };
 
-/// An answer in progress: a range of chunks, each valid until the next one. Destroying it stops the answer.
+/// An answer in progress: a range of chunks, each valid until the next one. Destroying it stops the answer. It is one
+/// more owner of its model, which so lives until the answer is destroyed, too.
 class generation : detail::handle<gomlx_generation> {
     friend class model;
-    explicit generation(unique_ptr &&started) : unique_ptr(std::move(started)) { chunk_.struct_size = sizeof chunk_; }
+    generation(unique_ptr &&started, detail::handle<gomlx_model> &&owner)
+        : unique_ptr(std::move(started)), model_(std::move(owner)) {
+        chunk_.struct_size = sizeof chunk_;
+    }
     bool next() { return detail::check(gomlx_generation_next, get(), -1, &chunk_) == GOMLX_OK; }
+    detail::handle<gomlx_model> model_;
     gomlx_chunk chunk_{};
 
 public:
@@ -151,7 +156,11 @@ public:
         : unique_ptr(detail::made<gomlx_model>(gomlx_model_load, folder.data(), folder.size(), &how)) {}
     /// Starts an answer. It is computed from now on; several at once are computed together.
     generation generate(const gomlx_request &what) const {
-        return generation(detail::made<gomlx_generation>(gomlx_generation_start, get(), &what));
+        auto started = detail::made<gomlx_generation>(gomlx_generation_start, get(), &what);
+        detail::handle<gomlx_model> owner(gomlx_model_clone(get()));
+        if (!owner)
+            throw error(gomlx_last_error()->code, gomlx_last_error()->message);
+        return generation(std::move(started), std::move(owner));
     }
     generation generate(std::string_view prompt) const { return generate(request(prompt)); }
     /// Labels every text of the request.

@@ -246,6 +246,17 @@ fn labels_score_as_they_would_be_generated() {
     for (text, result) in texts.iter().zip(&results) {
         assert!((result.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert_eq!(result.logits.len(), model.info().vocabulary);
+        // Raw logits: what generation reports of the same place, once normalised.
+        let first = Request { max_tokens: Some(1), ..request(&format!("Sentence: {text}\nDomain:"), 1) };
+        let mut first = Request { ignore_end: true, ..first };
+        first.sampling.logprobs = 5;
+        let mut generation = model.generate(first).unwrap();
+        let Step::Chunk(chunk) = generation.next(None).unwrap() else { panic!("no token") };
+        let largest = result.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let log_sum = largest + result.logits.iter().map(|logit| (logit - largest).exp()).sum::<f32>().ln();
+        for (id, logprob) in &chunk.tokens[0].top {
+            assert!((result.logits[*id as usize] - log_sum - logprob).abs() < 1e-4, "token {id}");
+        }
         // The same figures from plain scoring, one text at a time.
         let prompt = Prompt::Text(format!("Sentence: {text}\nDomain:"));
         let scores = model.score(&prompt, &asked.labels, None).unwrap();

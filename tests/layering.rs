@@ -13,6 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "generation",
             "language_model",
             "logging",
+            "prefix_file",
+            "residence",
             "scheduler",
             "model",
             "backend",
@@ -31,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Whoever needs them may use these.
 const LEAVES: &[&str] =
-    &["control", "defect", "error", "memory", "options", "request", "sampling", "text", "trace", "weights"];
+    &["control", "defect", "error", "memory", "options", "request", "sampling", "sync", "text", "trace", "weights"];
 
 /// A leaf may use these leaves only.
 const LEAF_USES: &[(&str, &[&str])] = &[
@@ -42,6 +44,7 @@ const LEAF_USES: &[(&str, &[&str])] = &[
     ("options", &["backend", "control", "weights"]),
     ("request", &["control", "error", "sampling", "text"]),
     ("sampling", &["error"]),
+    ("sync", &[]),
     ("text", &["error"]),
     ("trace", &[]),
     ("weights", &["control", "error", "memory"]),
@@ -122,7 +125,9 @@ fn no_arrow_points_up() {
     let (mut arrows, mut wrong) = (0, Vec::new());
     for path in &files {
         let file = path.strip_prefix(&root).expect("below src");
-        if file.ends_with("lib.rs") || file == Path::new("engine/mod.rs") {
+        // Only compiled for tests: it makes a decoder of its own.
+        let for_tests = file == Path::new("engine/scheduler/toy.rs");
+        if file.ends_with("lib.rs") || file == Path::new("engine/mod.rs") || for_tests {
             continue;
         }
         let layer = layer(file);

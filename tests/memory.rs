@@ -78,6 +78,48 @@ fn the_counters_agree_with_the_system() {
     assert!(ours < theirs + (16 << 20), "counted are {ours}, the system sees {theirs}");
 }
 
+/// Bytes of KV cache that a request of `positions` leaves a model holding at its most.
+fn kv_bytes(name: &str, positions: usize, kv: u64) -> u64 {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name);
+    let options = ModelOptions {
+        threads: Some(2),
+        context_length: Some(2048),
+        prefix_budget: Some(0),
+        prefill_chunk: Some(64),
+        kv_budget: Some(kv),
+        ..ModelOptions::default()
+    };
+    let model = Model::load(&dir, &options).expect("it loads");
+    let prompt: Vec<u32> = (0..positions as u32).map(|i| i * 37 % 4000).collect();
+    let mut generation =
+        model.generate(Request { max_tokens: Some(2), ..Request::new(Prompt::Tokens(prompt)) }).expect("it starts");
+    while let Ok(Step::Chunk(_)) = generation.next(None) {}
+    generation.metrics().peak_memory
+}
+
+#[test]
+fn sliding_layers_keep_only_their_window() {
+    let _alone = ALONE.lock();
+    let read = |key: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/gemma3-domains-6m-4bit/config.json");
+        let config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path).expect("it is there")).expect("JSON");
+        config[key].as_u64().unwrap_or_else(|| panic!("no {key}"))
+    };
+    let (layers, pattern) = (read("num_hidden_layers"), read("sliding_window_pattern"));
+    // Two bytes an element, keys and values, 64 positions a page.
+    let page = 2 * 2 * 64 * read("num_key_value_heads") * read("head_dim");
+    let (full, sliding) = (layers / pattern, layers - layers / pattern);
+    let short = kv_bytes("gemma3-domains-6m-4bit", 64, 64 << 20);
+    let long = kv_bytes("gemma3-domains-6m-4bit", 2000, 64 << 20);
+    // 2 pages or 32 of the full layers; a window of 64 and a step of 64 touch at most 3 of the others.
+    let most = page * (full * 30 + sliding * 2);
+    let every = page * layers * 30;
+    println!("{long} bytes for 2,000 positions, {short} for 64; {most} more allowed, {every} without windows");
+    assert!(long - short <= most + (64 << 10), "{} bytes more for the longer prompt, {most} allowed", long - short);
+    assert!(long - short >= page * full * 30, "the full layers keep everything");
+}
+
 #[test]
 fn a_limit_refuses_with_the_figures_and_leaves_nothing_behind() {
     let _alone = ALONE.lock();

@@ -136,6 +136,30 @@ fn two_hundred_requests_get_the_answers_they_would_get_alone() {
 }
 
 #[test]
+fn who_does_not_read_blocks_nobody() {
+    let model = tales(ModelOptions { max_sequences: Some(4), ..ModelOptions::default() });
+    let asked = |seed: u32, max_tokens| Request {
+        max_tokens: Some(max_tokens),
+        ignore_end: true,
+        ..Request::new(Prompt::Tokens(vec![seed + 5; 20]))
+    };
+    // Three of four places are taken by answers that nobody reads; they run to their end by themselves.
+    let unread: Vec<_> = (0..3).map(|seed| model.generate(asked(seed, 200)).expect("it starts")).collect();
+    for seed in 3..13 {
+        let mut generation = model.generate(asked(seed, 10)).expect("it starts");
+        while let Ok(Step::Chunk(_)) = generation.next(Some(Duration::from_secs(60))) {}
+        assert_eq!(generation.metrics().generated_tokens, 10);
+    }
+    for mut generation in unread {
+        let mut tokens = 0;
+        while let Ok(Step::Chunk(chunk)) = generation.next(Some(Duration::from_secs(60))) {
+            tokens += chunk.tokens.len();
+        }
+        assert_eq!(tokens, 200);
+    }
+}
+
+#[test]
 fn a_shared_beginning_is_computed_once_even_when_all_come_at_once() {
     let model = tales(ModelOptions::default());
     let shared: Vec<u32> = (0..300).map(|i| (i * 37 % 8000) as u32).collect();

@@ -109,7 +109,7 @@ func (m *Model) start(ctx context.Context, request *Request) (*answer, error) {
 		end()
 		return nil, err
 	}
-	defer m.leave() // the generation keeps the model alive by itself
+	defer m.leave() // closing the model ends the generation, which stays a valid handle
 	a := &answer{model: m, ctx: ctx, endControl: end, out: asked.metrics}
 	a.chunk.struct_size = C.sizeof_gomlx_chunk
 	if status := C.gomlx_generation_start(handle, &asked.request, &a.generation, &a.record); status < 0 {

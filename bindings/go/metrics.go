@@ -49,6 +49,8 @@ type Metrics struct {
 	// PromptTokens are those of the prompt, CachedTokens those of them taken from the prefix cache instead of being
 	// computed, GeneratedTokens those of the answer.
 	PromptTokens, CachedTokens, GeneratedTokens int
+	// RolledTokens were dropped from the middle because the context was full ([WithRoll]).
+	RolledTokens int
 	// Queue is the time from the request until it was first scheduled, Prefill from then until the prompt's last token
 	// was computed, Decode from then until the last token, FirstToken from the request until the first token was known.
 	Queue, Prefill, Decode, FirstToken time.Duration
@@ -66,6 +68,7 @@ func metricsOf(c *C.gomlx_metrics) Metrics {
 		PromptTokens:    int(c.prompt_tokens),
 		CachedTokens:    int(c.cached_tokens),
 		GeneratedTokens: int(c.generated_tokens),
+		RolledTokens:    int(c.rolled_tokens),
 		Queue:           seconds(c.queue_seconds),
 		Prefill:         seconds(c.prefill_seconds),
 		Decode:          seconds(c.decode_seconds),

@@ -70,9 +70,9 @@ func (o *owners) freeIfUnused() {
 	}
 }
 
-// Close gives the model back. Calls that are under way and answers that are being ranged over go on to their end; the
-// memory goes with the last of them. Later calls get ErrState. Closing again does nothing. The error is always nil: it
-// makes a Model an io.Closer.
+// Close gives the model back. Answers that are being ranged over end with ErrState after what was already computed;
+// other calls that are under way (Classify, Batch, …) go on to their end, and the memory goes with the last of them.
+// Later calls get ErrState. Closing again does nothing. The error is always nil: it makes a Model an io.Closer.
 func (m *Model) Close() error {
 	m.cleanup.Stop()
 	m.close()

@@ -48,7 +48,7 @@ type asking struct {
 	limited  bool
 }
 
-// WithMaxTokens ends the answer after n tokens, at least 1; default: when the context is full.
+// WithMaxTokens ends the answer after n tokens, at least 1; default: when the context is full, or never where it rolls.
 func WithMaxTokens(n int) Option {
 	return func(a *asking) { a.request.max_tokens = count("WithMaxTokens", n, &a.err) }
 }
@@ -131,6 +131,16 @@ func WithStop(texts ...string) Option {
 // WithStopTokens ends the answer at any of these tokens, beside the model's own.
 func WithStopTokens(tokens ...uint32) Option {
 	return func(a *asking) { a.request.stop_tokens, a.request.stop_token_count = a.pins.tokens(tokens) }
+}
+
+// WithRoll goes on when prompt and answer fill the context: the first keep tokens are kept (at most half the context; 0:
+// the prompt, as far as that goes), of the others the older half is dropped, and what is left is computed again as if it
+// had been the prompt.
+func WithRoll(keep int) Option {
+	return func(a *asking) {
+		a.request.when_full = C.GOMLX_FULL_ROLL
+		a.request.keep_tokens = count("WithRoll", keep, &a.err)
+	}
 }
 
 // WithPriority is admitted before requests of lower priority; default 0.

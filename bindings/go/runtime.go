@@ -9,6 +9,8 @@ package gomlx
 #cgo nocallback gomlx_memory_set_limit
 #cgo noescape gomlx_memory_set_cache_limit
 #cgo nocallback gomlx_memory_set_cache_limit
+#cgo noescape gomlx_memory_set_idle_limit
+#cgo nocallback gomlx_memory_set_idle_limit
 #cgo nocallback gomlx_memory_clear_cache
 #cgo nocallback gomlx_memory_reset_peak
 #include "gomlx.h"
@@ -32,6 +34,8 @@ type RuntimeInfo struct {
 	Device, ISA string
 	// LiveControls and the others are handles that were given out and not freed yet.
 	LiveControls, LiveCatalogs, LiveModels, LiveGenerations int
+	// LiveRequests wait or run; LiveWorkers are models in memory: not closed, and not unloaded for being idle.
+	LiveRequests, LiveWorkers int
 }
 
 // Runtime describes machine, build and live handles.
@@ -49,6 +53,7 @@ func Runtime() (RuntimeInfo, error) {
 		Device: goString(c.device), ISA: goString(c.isa),
 		LiveControls: int(c.live_controls), LiveCatalogs: int(c.live_catalogs),
 		LiveModels: int(c.live_models), LiveGenerations: int(c.live_generations),
+		LiveRequests: int(c.live_requests), LiveWorkers: int(c.live_workers),
 	}, nil
 }
 
@@ -62,6 +67,8 @@ type MemoryInfo struct {
 	Mapped uint64
 	// Limit and CacheLimit are what Active and Cached may not pass; NoLimit is none.
 	Limit, CacheLimit uint64
+	// Idle is the part of Active that models hold on which nothing runs; IdleLimit is what it may not pass for long.
+	Idle, IdleLimit uint64
 }
 
 // Memory is what the library holds now.
@@ -77,6 +84,7 @@ func Memory() (MemoryInfo, error) {
 	return MemoryInfo{
 		Active: uint64(c.active), Peak: uint64(c.peak), Cached: uint64(c.cached), Mapped: uint64(c.mapped),
 		Limit: uint64(c.limit), CacheLimit: uint64(c.cache_limit),
+		Idle: uint64(c.idle), IdleLimit: uint64(c.idle_limit),
 	}, nil
 }
 
@@ -95,6 +103,16 @@ func SetCacheLimit(bytes uint64) error {
 	var record C.gomlx_error
 	if status := C.gomlx_memory_set_cache_limit(C.uint64_t(bytes), &record); status < 0 {
 		return failure("set cache limit", status, &record)
+	}
+	return nil
+}
+
+// SetIdleLimit limits what models hold on which nothing runs; 0 unloads each as soon as it is idle. Beyond it, those not
+// used for longest let go of weights, KV pages and prefix caches; their next use loads them again from the same files.
+func SetIdleLimit(bytes uint64) error {
+	var record C.gomlx_error
+	if status := C.gomlx_memory_set_idle_limit(C.uint64_t(bytes), &record); status < 0 {
+		return failure("set idle limit", status, &record)
 	}
 	return nil
 }

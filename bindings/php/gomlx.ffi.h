@@ -115,6 +115,8 @@ typedef struct gomlx_runtime_info {
     uint64_t live_catalogs;
     uint64_t live_models;
     uint64_t live_generations;
+    uint64_t live_requests;
+    uint64_t live_workers;
 } gomlx_runtime_info;
 
 typedef struct gomlx_memory_info {
@@ -126,6 +128,8 @@ typedef struct gomlx_memory_info {
     uint64_t mapped;
     uint64_t limit;
     uint64_t cache_limit;
+    uint64_t idle;
+    uint64_t idle_limit;
 } gomlx_memory_info;
 
 typedef int32_t gomlx_backend;
@@ -194,6 +198,8 @@ typedef struct gomlx_logit_bias {
     float bias;
 } gomlx_logit_bias;
 
+typedef int32_t gomlx_when_full;
+
 typedef struct gomlx_request {
     uint32_t struct_size;
     gomlx_request_flags flags;
@@ -225,6 +231,8 @@ typedef struct gomlx_request {
     size_t stop_token_count;
     uint64_t deadline_ms;
     const struct gomlx_control *control;
+    gomlx_when_full when_full;
+    uint32_t keep_tokens;
 } gomlx_request;
 
 typedef struct gomlx_chunk {
@@ -255,6 +263,7 @@ typedef struct gomlx_metrics {
     double decode_tokens_per_second;
     uint64_t peak_memory;
     uint64_t active_memory;
+    uint64_t rolled_tokens;
 } gomlx_metrics;
 
 typedef int32_t (*gomlx_chunk_fn)(const struct gomlx_chunk *chunk, void *user_data);
@@ -311,6 +320,8 @@ gomlx_status gomlx_memory_set_limit(uint64_t bytes, struct gomlx_error *error);
 
 gomlx_status gomlx_memory_set_cache_limit(uint64_t bytes, struct gomlx_error *error);
 
+gomlx_status gomlx_memory_set_idle_limit(uint64_t bytes, struct gomlx_error *error);
+
 void gomlx_memory_clear_cache(void);
 
 void gomlx_memory_reset_peak(void);
@@ -355,6 +366,18 @@ gomlx_status gomlx_model_render_chat(const struct gomlx_model *model,
                                      size_t capacity,
                                      size_t *out_len,
                                      struct gomlx_error *error);
+
+gomlx_status gomlx_model_save_prefixes(const struct gomlx_model *model,
+                                       const char *path,
+                                       size_t path_len,
+                                       size_t *out_tokens,
+                                       struct gomlx_error *error);
+
+gomlx_status gomlx_model_restore_prefixes(const struct gomlx_model *model,
+                                          const char *path,
+                                          size_t path_len,
+                                          size_t *out_tokens,
+                                          struct gomlx_error *error);
 
 void gomlx_model_free(struct gomlx_model *model);
 

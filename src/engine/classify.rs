@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::control::Control;
 use super::error::{Result, Status, error, fail};
 use super::language_model::Model;
+use super::memory;
 use super::request::{Chat, Metrics, Prompt};
 use super::scheduler::{Asking, Channel, Evaluation, Event, Goal, Question, Submission};
 
@@ -248,6 +249,7 @@ impl<'a> Run<'a> {
             control: Some(self.control.clone()),
             channel: channel.clone(),
             asked: Instant::now(),
+            _alive: memory::Alive::request(),
         })?;
         Ok(channel)
     }

@@ -2,20 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use super::backend::cpu::{Cpu, CpuOptions};
-use super::backend::{Backend, Description, KvType};
-use super::control::Control;
+use super::backend::{Description, KvType};
 use super::error::{Result, error, fail};
 use super::generation::Generation;
-use super::model::decoder::Decoder;
 use super::model::load::{self, LoadOptions, LoadedModel, ModelSummary};
 use super::options::{BackendChoice, ModelOptions, Precision};
-use super::request::{Chat, Prompt, Request};
+use super::request::{Chat, Prompt, Request, WhenFull};
+use super::residence::Residence;
 use super::sampling::Sampler;
-use super::scheduler::{Channel, Generating, Goal, Limits, Scheduler, Submission};
+use super::scheduler::{Channel, Generating, Goal, Limits, Roll, Submission};
 use super::text::{ChatTemplate, Detokenizer, RenderOptions, StopMatcher, Tokenizer};
 use super::weights::DType;
 use super::{logging, memory, runtime, trace};
@@ -85,12 +82,13 @@ impl ModelInfo {
     }
 }
 
-/// A model that generates. Clones share it; the last one's drop ends its generations and joins its threads.
+/// A model that generates. Clones share it; [`close`](Self::close) or the last one's drop ends its generations and joins
+/// its threads.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
 struct Inner {
-    scheduler: Scheduler,
+    residence: Residence,
     tokenizer: Tokenizer,
     template: ChatTemplate,
     info: ModelInfo,
@@ -117,24 +115,21 @@ impl Model {
         let mut info = ModelInfo::of(&loaded.summary, template.exists());
         info.context_length = limits.context;
         let end_tokens = loaded.summary.eos.clone();
-        let (describe, description) = std::sync::mpsc::channel();
-        let begin = Begin { limits, loaded, control, describe };
-        let scheduler = match backend {
-            BackendChoice::Mlx => on_mlx(begin, options)?,
-            _ => {
-                let exact = options.precision == Precision::Exact;
-                let cpu = CpuOptions { threads: options.threads, exact, isa: None };
-                begin.on(move || Cpu::new(cpu))?
-            }
-        };
-        info.device = description.recv().ok();
+        let (residence, device) = Residence::found(path, loaded, options, backend, limits, control)?;
+        info.device = device;
         log::info!("loaded {} in {:.3} s: {:?}", info.path.display(), began.elapsed().as_secs_f64(), info.device);
-        Ok(Model(Arc::new(Inner { scheduler, tokenizer, template, info, end_tokens })))
+        Ok(Model(Arc::new(Inner { residence, tokenizer, template, info, end_tokens })))
     }
 
     /// What it is.
     pub fn info(&self) -> &ModelInfo {
         &self.0.info
+    }
+
+    /// Ends everything that runs or waits on this model, for all its clones, with `State`, and returns when nothing
+    /// computes any more and its memory is given back. Requests that come later get `State`, too.
+    pub fn close(&self) {
+        self.0.residence.close();
     }
 
     /// Text to token ids; `add_special` adds what the tokenizer puts around a text (BOS).
@@ -166,7 +161,7 @@ impl Model {
     pub fn generate(&self, request: Request) -> Result<Generation> {
         let asked = Instant::now();
         let inner = &self.0;
-        inner.scheduler.check_fork()?;
+        inner.residence.check_fork()?;
         let prompt = self.prompt_tokens(&request.prompt)?;
         let context = inner.info.context_length;
         let room = context.saturating_sub(prompt.len());
@@ -176,6 +171,14 @@ impl Model {
         if request.max_tokens == Some(0) {
             fail!(Argument, "max_tokens is 0")
         }
+        let most = request.max_tokens.unwrap_or(usize::MAX);
+        let roll = match request.when_full {
+            WhenFull::Stop => None,
+            WhenFull::Roll { keep: Some(keep) } if keep > context / 2 => {
+                fail!(Argument, "keep_tokens {keep} is more than half of the context of {context}")
+            }
+            WhenFull::Roll { keep } => Some(Roll { context, keep: keep.unwrap_or(prompt.len().min(context / 2)) }),
+        };
         let stops = StopMatcher::new(&request.stop)?;
         let vocab = inner.info.vocabulary;
         if let Some(id) = request.stop_tokens.iter().find(|id| **id as usize >= vocab) {
@@ -186,7 +189,6 @@ impl Model {
             Some(within) => asked.checked_add(within),
             None => None,
         };
-        let max_tokens = request.max_tokens.unwrap_or(usize::MAX).min(room);
         let channel = Channel::new();
         let skip_special = !request.special_in_text;
         let detokenizer = Detokenizer::after_prompt(&inner.tokenizer, &prompt, skip_special);
@@ -194,8 +196,9 @@ impl Model {
         let report_tokens = request.sampling.logprobs > 0;
         let generating = Generating {
             sampler: Sampler::new(&request.sampling, &prompt, vocab)?,
-            max_tokens,
-            until_full: request.max_tokens.is_none_or(|most| most > room),
+            max_tokens: if roll.is_some() { most } else { most.min(room) },
+            until_full: most > room && roll.is_none(),
+            roll,
             end_tokens: if request.ignore_end { Vec::new() } else { inner.end_tokens.clone() },
             stop_tokens: request.stop_tokens,
         };
@@ -208,14 +211,20 @@ impl Model {
             control: request.control,
             channel: channel.clone(),
             asked,
+            _alive: memory::Alive::request(),
         };
-        inner.scheduler.submit(submission)?;
+        inner.residence.submit(submission)?;
         Ok(Generation::new(channel, detokenizer, stops, echo, report_tokens))
     }
 
     /// Hands a request of any kind to the scheduler.
     pub(super) fn submit(&self, submission: Submission) -> Result<()> {
-        self.0.scheduler.submit(submission)
+        self.0.residence.submit(submission)
+    }
+
+    /// Where its worker lives.
+    pub(super) fn residence(&self) -> &Residence {
+        &self.0.residence
     }
 
     /// The prompt as token ids, at least one, each in the vocabulary.
@@ -258,40 +267,6 @@ fn read(path: &Path, options: &LoadOptions) -> Result<(LoadedModel, Tokenizer)> 
         };
         Ok((loaded?, tokenizer?))
     })
-}
-
-/// What a scheduler starts with, whatever computes.
-struct Begin {
-    limits: Limits,
-    loaded: LoadedModel,
-    control: Control,
-    describe: Sender<Description>,
-}
-
-impl Begin {
-    /// Starts a scheduler over the backend that `make` makes in its thread.
-    fn on<B: Backend>(self, make: impl FnOnce() -> Result<B> + Send + 'static) -> Result<Scheduler> {
-        let Self { limits, loaded, control, describe } = self;
-        Scheduler::start(limits, move || {
-            let backend = make()?;
-            let _ = describe.send(backend.describe());
-            let decoder = Decoder::new(&backend, loaded.spec, &loaded.tensors, &control)?;
-            Ok((backend, decoder))
-        })
-    }
-}
-
-#[cfg(mlx)]
-fn on_mlx(begin: Begin, options: &ModelOptions) -> Result<Scheduler> {
-    use super::backend::mlx::{Mlx, MlxOptions};
-    let half = begin.loaded.summary.dtype == DType::F16;
-    let mlx = MlxOptions { exact: options.precision == Precision::Exact, half };
-    begin.on(move || Mlx::new(mlx))
-}
-
-#[cfg(not(mlx))]
-fn on_mlx(_: Begin, _: &ModelOptions) -> Result<Scheduler> {
-    fail!(Unsupported, "this build has no mlx backend")
 }
 
 /// The backend to use: the options' choice, or `GOMLX_BACKEND`'s where they leave it open, or the fastest.
@@ -342,6 +317,7 @@ fn limits(loaded: &LoadedModel, options: &ModelOptions, backend: BackendChoice) 
             (false, _) => KvType::F16,
         }),
         prefix_budget: options.prefix_budget,
+        weights: loaded.summary.bytes_on_disk,
         kv_budget: options.kv_budget.unwrap_or_else(|| {
             let limit = memory::usage().limit;
             (runtime::main_memory() / 4).min(limit)

@@ -3,8 +3,8 @@
 //! Every large holding (weights, KV pages, activation slots) is taken through [`reserve`] and given back when its
 //! [`Reservation`] drops, so `active` is the sum of what lives and a limit can refuse before the system does.
 
-use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -16,6 +16,8 @@ static CACHED: AtomicU64 = AtomicU64::new(0);
 static MAPPED: AtomicU64 = AtomicU64::new(0);
 static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 static CACHE_LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
+static IDLE: AtomicU64 = AtomicU64::new(0);
+static IDLE_LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 static CLEAR_EPOCH: AtomicU64 = AtomicU64::new(0);
 
 /// The process's figures at one moment, in bytes.
@@ -33,6 +35,10 @@ pub struct Usage {
     pub limit: u64,
     /// What `cached` may not exceed; `u64::MAX` is no limit.
     pub cache_limit: u64,
+    /// The part of `active` that models hold on which nothing runs: weights and KV pages.
+    pub idle: u64,
+    /// What `idle` may not exceed for long; `u64::MAX` is no limit.
+    pub idle_limit: u64,
 }
 
 /// What the holding is, which decides the counters it shows in.
@@ -99,6 +105,8 @@ pub fn usage() -> Usage {
         mapped: MAPPED.load(Relaxed),
         limit: LIMIT.load(Relaxed),
         cache_limit: CACHE_LIMIT.load(Relaxed),
+        idle: IDLE.load(Relaxed),
+        idle_limit: IDLE_LIMIT.load(Relaxed),
     }
 }
 
@@ -120,16 +128,115 @@ pub fn reset_peak() {
 /// Asks every pool to return what it keeps for reuse: idle owners at once, busy ones at their next idle moment.
 pub fn clear_cache() {
     CLEAR_EPOCH.fetch_add(1, Relaxed);
-    OWNERS.lock().retain(|owner| owner.upgrade().inspect(|owner| owner.wake()).is_some());
+    owners().iter().for_each(|owner| owner.wake());
+}
+
+/// Sets the limit on `idle`: models on which nothing runs, beginning with the one not used for longest, let go of all
+/// they hold until the others hold at most `bytes`. Each is loaded again when it is next used.
+pub fn set_idle_limit(bytes: u64) {
+    IDLE_LIMIT.store(bytes, Relaxed);
+    settle_idle();
+}
+
+/// Bytes counted as idle until this drops.
+#[derive(Debug)]
+pub struct Resting {
+    /// Later ones have larger numbers.
+    since: u64,
+    bytes: u64,
+}
+
+/// Counts `bytes` as idle from now on.
+pub fn rest(bytes: u64) -> Resting {
+    static CLOCK: AtomicU64 = AtomicU64::new(0);
+    IDLE.fetch_add(bytes, Relaxed);
+    Resting { since: CLOCK.fetch_add(1, Relaxed), bytes }
+}
+
+impl Resting {
+    /// Its owner has let go of some, or taken more, and rests on.
+    pub fn correct(&mut self, bytes: u64) {
+        IDLE.fetch_add(bytes.wrapping_sub(self.bytes), Relaxed);
+        self.bytes = bytes;
+    }
+    /// `(since, bytes)`.
+    pub fn figures(&self) -> (u64, u64) {
+        (self.since, self.bytes)
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        IDLE.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Unloads what passes the idle limit. The caller holds no lock that an [`Owner`] takes.
+pub fn settle_idle() {
+    let limit = IDLE_LIMIT.load(Relaxed);
+    if limit == u64::MAX {
+        return;
+    }
+    let owners = owners();
+    let mut idle: Vec<_> = owners.iter().filter_map(|owner| Some((owner.resting()?, owner))).collect();
+    idle.sort_by_key(|((since, _), _)| std::cmp::Reverse(*since));
+    let mut kept = 0_u64;
+    for ((_, bytes), owner) in idle {
+        match kept.checked_add(bytes).filter(|sum| *sum <= limit) {
+            Some(sum) => kept = sum,
+            None => owner.unload(),
+        }
+    }
 }
 
 /// Who keeps memory for reuse, and may be asleep when it is asked for.
 pub trait Owner: Send + Sync {
     /// Looks at [`clear_epoch`] soon.
     fn wake(&self);
+    /// Since when it rests, and the bytes that it holds meanwhile; `None` while it works.
+    fn resting(&self) -> Option<(u64, u64)>;
+    /// Lets go of all it holds, unless it works again.
+    fn unload(&self);
+}
+
+/// Something alive that tests count.
+#[derive(Debug)]
+pub struct Alive(&'static AtomicU64);
+
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+static WORKERS: AtomicU64 = AtomicU64::new(0);
+
+impl Alive {
+    /// A request, from its submission to its last event.
+    pub fn request() -> Self {
+        Self::count(&REQUESTS)
+    }
+    /// A thread that owns a backend, with everything it holds.
+    pub fn worker() -> Self {
+        Self::count(&WORKERS)
+    }
+    fn count(counter: &'static AtomicU64) -> Self {
+        counter.fetch_add(1, Relaxed);
+        Self(counter)
+    }
+    /// Live requests and workers.
+    pub fn figures() -> (u64, u64) {
+        (REQUESTS.load(Relaxed), WORKERS.load(Relaxed))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 static OWNERS: Mutex<Vec<Weak<dyn Owner>>> = Mutex::new(Vec::new());
+
+/// Those alive. Their own locks are taken by whoever calls them, after this one is free again.
+fn owners() -> Vec<Arc<dyn Owner>> {
+    OWNERS.lock().iter().filter_map(Weak::upgrade).collect()
+}
 
 /// Has `owner` woken by [`clear_cache`] while it lives.
 pub fn register(owner: Weak<dyn Owner>) {

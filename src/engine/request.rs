@@ -28,6 +28,20 @@ pub struct Chat {
     pub continue_final: bool,
 }
 
+/// What happens when prompt and answer fill the context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The answer ends with [`StopReason::ContextFull`].
+    #[default]
+    Stop,
+    /// The beginning is kept, of the rest the older half is dropped, and the answer goes on as if what is left had been
+    /// the prompt: it is computed again (its beginning comes from the prefix cache).
+    Roll {
+        /// Tokens of the beginning to keep, at most half the context; `None`: the prompt, as far as that goes.
+        keep: Option<usize>,
+    },
+}
+
 /// One request for text.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -35,8 +49,10 @@ pub struct Request {
     pub prompt: Prompt,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Most tokens to generate; `None`: until the context is full.
+    /// Most tokens to generate; `None`: until the context is full, or without end where it rolls.
     pub max_tokens: Option<usize>,
+    /// What happens when prompt and answer fill the context.
+    pub when_full: WhenFull,
     /// Texts that end the answer; never part of it.
     pub stop: Vec<String>,
     /// Tokens that end the answer, beside the model's own.
@@ -62,6 +78,7 @@ impl Request {
             prompt,
             sampling: Sampling::default(),
             max_tokens: None,
+            when_full: WhenFull::Stop,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
             ignore_end: false,
@@ -124,6 +141,8 @@ pub struct Metrics {
     pub prompt_tokens: u64,
     /// Those of them taken from the prefix cache instead of being computed.
     pub cached_tokens: u64,
+    /// Tokens dropped from the middle because the context was full.
+    pub rolled_tokens: u64,
     /// Tokens generated and handed over.
     pub generated_tokens: u64,
     /// From the start of the request until its first token was scheduled.

@@ -14,10 +14,11 @@ use super::options::{Out, versioned};
 use super::output::Place;
 use super::request::{self, gomlx_request};
 use crate::engine::error::{Result, fail};
-use crate::engine::{Chunk, Generation, Metrics, Model, Step, StopReason};
+use crate::engine::{Chunk, Generation, Metrics, Step, StopReason};
 
 /// One answer in progress: a pull iterator. One thread at a time may be inside it (another gets `GOMLX_ERR_STATE`);
-/// which thread that is may change from call to call. It keeps its model alive.
+/// which thread that is may change from call to call. It ends with `GOMLX_ERR_STATE` when its model's last handle is
+/// freed, and stays a valid handle until it is freed itself.
 pub struct gomlx_generation {
     _private: [u8; 0],
 }
@@ -25,8 +26,6 @@ pub struct gomlx_generation {
 /// What a generation handle owns.
 pub(super) struct Answer {
     running: Mutex<Running>,
-    /// Children keep their parents: dropped after `running`, as declared.
-    _model: Model,
 }
 
 struct Running {
@@ -123,6 +122,8 @@ pub struct gomlx_metrics {
     pub peak_memory: u64,
     /// Bytes the library held when the figures were taken.
     pub active_memory: u64,
+    /// Tokens dropped from the middle because the context was full (`GOMLX_FULL_ROLL`).
+    pub rolled_tokens: u64,
 }
 versioned!(gomlx_metrics);
 
@@ -142,6 +143,7 @@ impl From<Metrics> for gomlx_metrics {
             decode_tokens_per_second: metrics.decode_tokens_per_second,
             peak_memory: metrics.peak_memory,
             active_memory: metrics.active_memory,
+            rolled_tokens: metrics.rolled_tokens,
         }
     }
 }
@@ -222,7 +224,7 @@ pub unsafe extern "C" fn gomlx_generation_start(
         let out = Place::new("out_generation", out_generation)?;
         let generation = owned.model.generate(request::read(request)?.to_engine()?)?;
         let running = Mutex::new(Running { generation, chunk: ChunkBuffer::default(), inside: false });
-        out.write(handle::give(Answer { running, _model: owned.model.clone() }));
+        out.write(handle::give(Answer { running }));
         Ok(())
     })
 }

@@ -25,6 +25,10 @@ pub struct gomlx_memory_info {
     pub limit: u64,
     /// What `cached` may not pass; `UINT64_MAX` is no limit.
     pub cache_limit: u64,
+    /// The part of `active` that models hold on which nothing runs: weights and KV pages.
+    pub idle: u64,
+    /// What `idle` may not pass for long; `UINT64_MAX` is no limit.
+    pub idle_limit: u64,
 }
 versioned!(gomlx_memory_info);
 
@@ -36,7 +40,7 @@ pub unsafe extern "C" fn gomlx_memory_describe(
 ) -> gomlx_status {
     guard::status(error, || {
         let out = Out::new(out_info)?;
-        let memory::Usage { active, peak, cached, mapped, limit, cache_limit } = memory::usage();
+        let memory::Usage { active, peak, cached, mapped, limit, cache_limit, idle, idle_limit } = memory::usage();
         out.write(gomlx_memory_info {
             struct_size: 0, // the caller's stays
             reserved: 0,
@@ -46,6 +50,8 @@ pub unsafe extern "C" fn gomlx_memory_describe(
             mapped,
             limit,
             cache_limit,
+            idle,
+            idle_limit,
         });
         Ok(())
     })
@@ -66,6 +72,17 @@ pub extern "C" fn gomlx_memory_set_limit(bytes: u64, error: *mut gomlx_error) ->
 pub extern "C" fn gomlx_memory_set_cache_limit(bytes: u64, error: *mut gomlx_error) -> gomlx_status {
     guard::status(error, || {
         memory::set_cache_limit(bytes);
+        Ok(())
+    })
+}
+
+/// Limits what models hold on which nothing runs; `UINT64_MAX` (at first) is no limit, 0 unloads each as soon as it is
+/// idle. Beyond it, those that were not used for longest let go of weights, KV pages and prefix caches. Their handles
+/// stay right, and their next use loads them again from the same files, which may then fail as a load does.
+#[unsafe(no_mangle)]
+pub extern "C" fn gomlx_memory_set_idle_limit(bytes: u64, error: *mut gomlx_error) -> gomlx_status {
+    guard::status(error, || {
+        memory::set_idle_limit(bytes);
         Ok(())
     })
 }

@@ -19,7 +19,7 @@ use crate::engine::error::{Error, Result, fail};
 use crate::engine::{BackendChoice, Model, ModelInfo, ModelOptions, Precision, WeightsMode};
 
 /// A loaded model: weights, tokenizer, chat template and the threads that compute. Any number of threads may use one
-/// at once. It lives until its last owner (handle, clone or generation) is freed.
+/// at once. It lives until the last of its handles (the loaded one and its clones) is freed.
 pub struct gomlx_model {
     _private: [u8; 0],
 }
@@ -28,7 +28,7 @@ pub struct gomlx_model {
 pub(super) struct OwnedModel {
     pub model: Model,
     card: Arc<Card>,
-    /// Handles of this model that are not freed.
+    /// Handles of this model that are not freed: the last one's freeing closes it, whoever else still is inside a call.
     handles: Arc<AtomicUsize>,
 }
 
@@ -493,7 +493,50 @@ pub unsafe extern "C" fn gomlx_model_render_chat(
     })
 }
 
-/// Takes a model back. Its memory goes when its last clone and generation are freed. NULL is ignored.
+/// Writes what the model's prefix cache holds to file `path`, so that `gomlx_model_restore_prefixes` need not compute it
+/// after a restart. The file is replaced at once when all is written, and left alone when that fails (`GOMLX_ERR_IO`:
+/// a full disk). `out_tokens`, which may be NULL, gets the tokens saved. Answers go on meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gomlx_model_save_prefixes(
+    model: *const gomlx_model,
+    path: *const c_char,
+    path_len: usize,
+    out_tokens: *mut usize,
+    error: *mut gomlx_error,
+) -> gomlx_status {
+    guard::status(error, || {
+        let owned = handle::get_here(model)?;
+        let out = Place::new("out_tokens", out_tokens).ok();
+        let saved = owned.model.save_prefixes(Path::new(input::text("path", path, path_len)?))?;
+        out.iter().for_each(|out| out.write(saved));
+        Ok(())
+    })
+}
+
+/// Takes what `gomlx_model_save_prefixes` wrote into the prefix cache, as far as its budget goes beside what it holds.
+/// `GOMLX_ERR_FORMAT` for a file that is damaged, cut short, or of another checkpoint, precision, KV type, processor or
+/// version; nothing of it is taken then. `out_tokens`, which may be NULL, gets the tokens taken.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gomlx_model_restore_prefixes(
+    model: *const gomlx_model,
+    path: *const c_char,
+    path_len: usize,
+    out_tokens: *mut usize,
+    error: *mut gomlx_error,
+) -> gomlx_status {
+    guard::status(error, || {
+        let owned = handle::get_here(model)?;
+        let out = Place::new("out_tokens", out_tokens).ok();
+        let taken = owned.model.restore_prefixes(Path::new(input::text("path", path, path_len)?))?;
+        out.iter().for_each(|out| out.write(taken));
+        Ok(())
+    })
+}
+
+/// Takes a handle back. The last one's freeing ends the model: calls of other threads that are inside it, and
+/// generations that are not complete, end with `GOMLX_ERR_STATE` after what was already computed, and this call returns
+/// when nothing computes any more and the model's memory is given back. From inside a callback, too. Generations are
+/// freed by themselves, before or after. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gomlx_model_free(model: *mut gomlx_model) {
     guard::value((), || {
@@ -501,6 +544,7 @@ pub unsafe extern "C" fn gomlx_model_free(model: *mut gomlx_model) {
             && owned.handles.fetch_sub(1, Relaxed) == 1
         {
             sharing::forget(&owned);
+            owned.model.close();
         }
         Ok(())
     });

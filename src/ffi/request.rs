@@ -6,11 +6,11 @@ use super::control::{self, gomlx_control};
 use super::error::{gomlx_error, gomlx_status};
 use super::guard;
 use super::input::{self, gomlx_string};
-use super::options::{self, versioned};
+use super::options::{self, choose, versioned};
 use crate::engine::error::{Result, error, fail};
 use crate::engine::sampling::Sampling;
 use crate::engine::text::Message;
-use crate::engine::{Chat, Prompt, Request};
+use crate::engine::{Chat, Prompt, Request, WhenFull};
 
 /// One turn of a conversation. This struct never grows: turns with more fields go through `messages_json`.
 #[repr(C)]
@@ -50,6 +50,19 @@ pub enum gomlx_request_flag {
     GOMLX_REQUEST_CONTINUE_FINAL = 16,
 }
 
+/// What happens when prompt and answer fill the context: one of `enum gomlx_when_full_value`.
+pub type gomlx_when_full = i32;
+
+/// The values of `gomlx_when_full`.
+#[repr(C)]
+pub enum gomlx_when_full_value {
+    /// The answer ends with `GOMLX_STOP_CONTEXT_FULL`.
+    GOMLX_FULL_STOP = 0,
+    /// The first `keep_tokens` tokens are kept, of the others the older half is dropped, and the answer goes on as if
+    /// what is left had been the prompt. It is computed again for that, but for what the prefix cache has of it.
+    GOMLX_FULL_ROLL = 1,
+}
+
 /// One request for text. `gomlx_request_init` fills the defaults; then set exactly one of `prompt`, `tokens`,
 /// `messages` and `messages_json`. Nothing it points to is needed after the call that it was given to.
 #[repr(C)]
@@ -73,7 +86,8 @@ pub struct gomlx_request {
     pub messages_json: gomlx_string,
     /// More template variables as one JSON object (`tools`, `enable_thinking`, …); empty for none.
     pub template_variables: gomlx_string,
-    /// Most tokens to generate, at least 1; `UINT32_MAX` (the default): until the context is full.
+    /// Most tokens to generate, at least 1; `UINT32_MAX` (the default): until the context is full, or without end where
+    /// it rolls.
     pub max_tokens: u32,
     /// Admitted before requests of lower priority; equals are first come, first served. Default 0.
     pub priority: i32,
@@ -115,6 +129,11 @@ pub struct gomlx_request {
     pub deadline_ms: u64,
     /// Stops the answer and shows how much of the prompt is computed. May be NULL.
     pub control: *const gomlx_control,
+    /// What happens when prompt and answer fill the context. The prompt alone must fit it in any case.
+    pub when_full: gomlx_when_full,
+    /// With `GOMLX_FULL_ROLL`: tokens of the beginning to keep, at most half the context; 0 (the default): the prompt, as
+    /// far as that goes.
+    pub keep_tokens: u32,
 }
 versioned!(gomlx_request);
 
@@ -152,6 +171,8 @@ fn defaults() -> gomlx_request {
         stop_token_count: 0,
         deadline_ms: 0,
         control: std::ptr::null(),
+        when_full: gomlx_when_full_value::GOMLX_FULL_STOP as i32,
+        keep_tokens: 0,
     }
 }
 
@@ -176,6 +197,7 @@ impl gomlx_request {
             prompt: self.prompt()?,
             sampling: self.sampling()?,
             max_tokens: (self.max_tokens != u32::MAX).then_some(self.max_tokens as usize),
+            when_full: self.when_full()?,
             stop: input::texts("stop", self.stop, self.stop_count)?,
             stop_tokens: input::array("stop_tokens", self.stop_tokens, self.stop_token_count)?.to_vec(),
             ignore_end: self.has(gomlx_request_flag::GOMLX_REQUEST_IGNORE_END),
@@ -185,6 +207,14 @@ impl gomlx_request {
             priority: self.priority,
             control: control::nullable(self.control)?,
         })
+    }
+
+    fn when_full(&self) -> Result<WhenFull> {
+        let keep = (self.keep_tokens != 0).then_some(self.keep_tokens as usize);
+        choose!("when_full", self.when_full,
+            gomlx_when_full_value::GOMLX_FULL_STOP => WhenFull::Stop,
+            gomlx_when_full_value::GOMLX_FULL_ROLL => WhenFull::Roll { keep },
+        )
     }
 
     /// What the request continues.

@@ -8,7 +8,7 @@ use super::handle::Kind;
 use super::input::gomlx_string;
 use super::options::{Out, versioned};
 use super::output::Kept;
-use crate::engine::runtime;
+use crate::engine::{memory, runtime};
 
 /// The machine as the library sees it, and what the library was built with. Its texts are valid for ever.
 #[repr(C)]
@@ -34,6 +34,10 @@ pub struct gomlx_runtime_info {
     pub live_models: u64,
     /// As above.
     pub live_generations: u64,
+    /// Requests of any kind that wait or run.
+    pub live_requests: u64,
+    /// Models that are in memory: loaded, not freed and not unloaded for being idle.
+    pub live_workers: u64,
 }
 versioned!(gomlx_runtime_info);
 
@@ -71,6 +75,7 @@ pub unsafe extern "C" fn gomlx_runtime_describe(
     guard::status(error, || {
         let out = Out::new(out_info)?;
         let fixed = fixed()?;
+        let (live_requests, live_workers) = memory::Alive::figures();
         out.write(gomlx_runtime_info {
             struct_size: 0, // the caller's stays
             threads: fixed.threads,
@@ -82,6 +87,8 @@ pub unsafe extern "C" fn gomlx_runtime_describe(
             live_catalogs: Kind::Catalog.live(),
             live_models: Kind::Model.live(),
             live_generations: Kind::Generation.live(),
+            live_requests,
+            live_workers,
         });
         Ok(())
     })

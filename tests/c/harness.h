@@ -15,7 +15,7 @@ typedef struct test {
 /* Each file's tests, ended by {0}. */
 extern const test version_tests[], error_tests[], control_tests[], runtime_tests[], memory_tests[], model_tests[],
     request_tests[], generation_tests[], discover_tests[], threads_tests[], lifetime_tests[], fork_tests[],
-    scenario_tests[], classify_tests[], sharing_tests[];
+    scenario_tests[], classify_tests[], sharing_tests[], prefixes_tests[];
 
 /* Reports a failure of the running test. */
 void fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));

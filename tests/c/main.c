@@ -28,7 +28,7 @@ int main(int argc, char **argv)
 {
     const test *const files[] = {version_tests,  error_tests,      control_tests,  runtime_tests, memory_tests,
                                  model_tests,    request_tests,    generation_tests, discover_tests, scenario_tests,
-                                 classify_tests, sharing_tests,
+                                 classify_tests, sharing_tests, prefixes_tests,
                                  threads_tests,  lifetime_tests,   fork_tests};
     const char *wanted = argc > 1 ? argv[1] : "";
     int passed = 0, failed = 0, left_out = 0;

@@ -14,7 +14,7 @@ mod parts;
 
 use std::ops::Range;
 
-use super::error::Result;
+use super::error::{Result, fail};
 use super::model::spec::Activation;
 use super::weights;
 
@@ -184,6 +184,20 @@ pub trait Backend: Sized + 'static {
     fn resize(&self, cache: &mut Self::Cache, group: usize, pages: usize) -> Result<()>;
     /// Copies the keys and values of page `from` to page `to` of the same group.
     fn copy_page(&self, cache: &mut Self::Cache, group: usize, from: PageId, to: PageId) -> Result<()>;
+
+    /// Names all that decides what bytes a page holds for given tokens, beside the weights: layout, kernels, precision.
+    fn page_format(&self) -> String {
+        self.describe().device
+    }
+    /// A copy of page `page` of `group`, as bytes that [`Backend::write_page`] of the same
+    /// [`page_format`](Backend::page_format) understands.
+    fn read_page(&self, _cache: &Self::Cache, _group: usize, _page: PageId) -> Result<Vec<u8>> {
+        fail!(Unsupported, "this backend's KV pages stay where they are")
+    }
+    /// Fills page `page` of `group` with what [`Backend::read_page`] gave; `Format` for another length.
+    fn write_page(&self, _cache: &mut Self::Cache, _group: usize, _page: PageId, _bytes: &[u8]) -> Result<()> {
+        fail!(Unsupported, "this backend's KV pages stay where they are")
+    }
 
     /// Rows `tokens` of `table`, times `scale`: `[tokens, cols]`.
     fn embed(&self, table: &Self::Matrix, tokens: &[u32], scale: f32) -> Result<Self::Act>;

@@ -5,6 +5,7 @@ pub mod config;
 pub mod decoder;
 pub mod discover;
 pub mod families;
+pub mod identity;
 pub mod load;
 pub mod rope;
 pub mod spec;

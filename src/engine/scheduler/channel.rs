@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use super::evaluation::Evaluation;
 use crate::engine::error::Error;
 use crate::engine::request::{Metrics, StopReason, TokenInfo};
+use crate::engine::sync::{AtomicBool, Condvar, Mutex};
 
 /// What the scheduler tells a caller.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +23,8 @@ pub enum Event {
     Failed(Error),
 }
 
-/// Both ends share it. Never blocks the scheduler: a slow caller's tokens wait here, at most `max_tokens` of them.
+/// Both ends share it. Never blocks the scheduler: a slow caller's tokens wait here, at most a context of them
+/// (see [`Sequence::waits`](super::sequence::Sequence::waits)).
 #[derive(Debug, Default)]
 pub struct Channel {
     state: Mutex<State>,
@@ -68,6 +68,10 @@ impl Channel {
                 }
             }
         }
+    }
+    /// Events that the caller has not read yet.
+    pub fn unread(&self) -> usize {
+        self.state.lock().events.len()
     }
     /// The figures with the last event sent.
     pub fn metrics(&self) -> Metrics {

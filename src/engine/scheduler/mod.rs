@@ -6,27 +6,34 @@
 
 mod channel;
 mod evaluation;
+mod exchange;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod faults;
+#[cfg(all(test, feature = "shuttle"))]
+mod models;
 mod pages;
 mod plan;
 mod prefix;
 mod sequence;
+#[cfg(test)]
+mod toy;
 mod worker;
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-
-use parking_lot::{Condvar, Mutex};
 
 pub use channel::{Channel, Event};
 pub use evaluation::{Asking, Evaluation, Pooling, Question};
-pub use sequence::{Generating, Goal, Submission};
+pub use exchange::{Block, BlockId, Errand, Exchange};
+pub use sequence::{Generating, Goal, Roll, Submission};
 
 use super::backend::{Backend, KvType};
 use super::defect;
 use super::error::{Error, Result, Status, error, fail};
 use super::memory;
 use super::model::decoder::Decoder;
+use super::sync::thread::{self, JoinHandle};
+use super::sync::{AtomicBool, Condvar, Mutex, mpsc};
 
 /// What the scheduler keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +52,32 @@ pub struct Limits {
     pub kv_budget: u64,
     /// Bytes of it that finished requests may keep for later ones; `None`: one full context; 0: none.
     pub prefix_budget: Option<u64>,
+    /// Bytes of weights that the worker holds.
+    pub weights: u64,
 }
 
-/// The door to a model's worker thread. Dropping it ends every request with a status and joins the thread.
+/// What a worker is made of, on its own thread.
+pub struct Parts<B: Backend> {
+    /// What computes.
+    pub backend: B,
+    /// The model.
+    pub decoder: Decoder<B>,
+    /// Names everything that decides what a KV page holds for given tokens. Called seldom.
+    pub identity: Box<dyn Fn() -> [u8; 32]>,
+}
+
+/// What callers leave for the worker.
+pub enum Parcel {
+    /// To be answered through its channel.
+    Request(Submission),
+    /// To be done between two steps.
+    Errand(Errand),
+}
+
+/// The door to a model's worker thread. Dropping it closes it.
 pub struct Scheduler {
     inbox: Arc<Inbox>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     pid: u32,
 }
 
@@ -66,9 +93,14 @@ struct Inbox {
 #[derive(Default)]
 struct InboxState {
     waiting: Vec<Submission>,
+    errands: Vec<Errand>,
     /// Submitted and not yet admitted, those the worker has taken over included.
     queued: usize,
     closed: bool,
+    /// Nothing runs: what the worker holds meanwhile.
+    resting: Option<memory::Resting>,
+    /// It is asked to let go of that, or has done so.
+    unload: bool,
     /// Why the worker is gone, once it is.
     failure: Option<Error>,
 }
@@ -79,6 +111,16 @@ impl memory::Owner for Inbox {
         let _state = self.state.lock();
         self.news.notify_one();
     }
+    fn resting(&self) -> Option<(u64, u64)> {
+        self.state.lock().resting.as_ref().map(memory::Resting::figures)
+    }
+    fn unload(&self) {
+        let mut state = self.state.lock();
+        if state.resting.is_some() {
+            state.unload = true;
+            self.news.notify_one();
+        }
+    }
 }
 
 impl Scheduler {
@@ -86,7 +128,7 @@ impl Scheduler {
     pub fn start<B, F>(limits: Limits, make: F) -> Result<Self>
     where
         B: Backend,
-        F: FnOnce() -> Result<(B, Decoder<B>)> + Send + 'static,
+        F: FnOnce() -> Result<Parts<B>> + Send + 'static,
     {
         let inbox = Arc::new(Inbox {
             state: Mutex::default(),
@@ -96,12 +138,12 @@ impl Scheduler {
         });
         let owner: Weak<Inbox> = Arc::downgrade(&inbox);
         memory::register(owner);
-        let (ready, outcome) = std::sync::mpsc::channel();
+        let (ready, outcome) = mpsc::channel();
         let theirs = inbox.clone();
         let body = move || {
             // Dropped last, and also when a step panics: whoever waits learns that the worker is gone.
             let _farewell = Farewell(&theirs);
-            match make().and_then(|(backend, decoder)| worker::Worker::new(backend, decoder, limits)) {
+            match make().and_then(|parts| worker::Worker::new(parts, limits)) {
                 Ok(mut worker) => {
                     let _ = ready.send(Ok(()));
                     worker.serve(&theirs);
@@ -111,31 +153,40 @@ impl Scheduler {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("gomlx-scheduler".into()).spawn(body);
+        let thread = thread::Builder::new().name("gomlx-scheduler".into()).spawn(body);
         let thread = thread.map_err(|e| error!(Memory, "no thread for the scheduler: {e}"))?;
-        let scheduler = Self { inbox, thread: Some(thread), pid: std::process::id() };
+        let scheduler = Self { inbox, thread: Mutex::new(Some(thread)), pid: std::process::id() };
         outcome.recv().unwrap_or_else(|_| Err(error!(Internal, "a panic while loading: {}", defect::latest())))?;
         Ok(scheduler)
     }
 
-    /// Hands a request over. Its channel gets exactly one final event, whatever happens.
-    pub fn submit(&self, request: Submission) -> Result<()> {
+    /// Hands a parcel over; it comes back when the worker unloaded itself. A request's channel gets exactly one final
+    /// event, whatever happens.
+    pub fn hand(&self, parcel: Parcel) -> Result<Option<Parcel>> {
         self.check_fork()?;
         let mut state = self.inbox.state.lock();
+        if state.closed && state.unload {
+            return Ok(Some(parcel));
+        }
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
         if state.closed {
             fail!(State, "the model is being freed")
         }
-        if state.queued >= self.inbox.queue {
-            fail!(Busy, "{} requests wait already, the most this model queues", state.queued)
+        match parcel {
+            Parcel::Request(_) if state.queued >= self.inbox.queue => {
+                fail!(Busy, "{} requests wait already, the most this model queues", state.queued)
+            }
+            Parcel::Request(request) => {
+                state.queued += 1;
+                state.waiting.push(request);
+            }
+            Parcel::Errand(errand) => state.errands.push(errand),
         }
-        state.queued += 1;
-        state.waiting.push(request);
         drop(state);
         self.inbox.news.notify_one();
-        Ok(())
+        Ok(None)
     }
 
     /// `Forked` in a child of the process that loaded the model: the worker exists only in the parent.
@@ -147,20 +198,36 @@ impl Scheduler {
     }
 }
 
+impl Scheduler {
+    /// Ends every request with `State` and returns when the worker is gone, with all it held. Whoever comes second
+    /// waits as long; later requests get `State`, too.
+    pub fn close(&self) {
+        if self.pid != std::process::id() {
+            return;
+        }
+        let mut thread = self.thread.lock();
+        let Some(worker) = thread.take() else { return };
+        let mut state = self.inbox.state.lock();
+        state.closed = true;
+        // Before the lock is free: a worker that leaves its step because of this finds the inbox closed, not a reason
+        // to begin the same step again.
+        self.inbox.closing.store(true, Relaxed);
+        drop(state);
+        self.inbox.news.notify_one();
+        // A panic in the worker was reported to every caller by its farewell.
+        let _ = worker.join();
+    }
+}
+
 impl Drop for Scheduler {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
         if self.pid != std::process::id() {
-            // In a forked child the thread does not exist and the lock may be held by nobody: leave both alone.
-            std::mem::forget(thread);
+            // In a forked child the thread does not exist and the locks may be held by nobody: leave all alone.
+            std::mem::forget(self.thread.get_mut().take());
             std::mem::forget(self.inbox.clone());
             return;
         }
-        self.inbox.closing.store(true, Relaxed);
-        self.inbox.state.lock().closed = true;
-        self.inbox.news.notify_one();
-        // A panic in the worker was reported to every caller by its farewell.
-        let _ = thread.join();
+        self.close();
     }
 }
 
@@ -179,7 +246,9 @@ impl Drop for Farewell<'_> {
         for request in state.waiting.drain(..) {
             request.channel.send(Event::Failed(failure.clone()), &Default::default());
         }
+        state.errands.clear();
         state.queued = 0;
+        state.resting = None;
         state.failure = Some(failure);
     }
 }

@@ -62,6 +62,10 @@ impl PagePool {
             self.free.push(page);
         }
     }
+    /// Whether nobody holds a page or a promise.
+    pub fn is_idle(&self) -> bool {
+        self.committed == 0 && self.free.len() == self.holders.len()
+    }
     /// Pages somebody holds.
     #[cfg(test)]
     pub fn held(&self) -> usize {

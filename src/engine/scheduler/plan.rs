@@ -11,6 +11,8 @@ pub struct Standing {
     pub known: usize,
     /// It generates: its one new token must not wait.
     pub decoding: bool,
+    /// Its caller must read on before more is computed.
+    pub waits: bool,
 }
 
 /// One sequence's part of a step.
@@ -40,11 +42,11 @@ impl StepPlan {
 /// that (at least one page) while others decode, so that a long prompt delays their tokens only by so much.
 pub fn plan(running: &[Standing], chunk: usize) -> StepPlan {
     let mut segments = Vec::with_capacity(running.len());
-    for (sequence, standing) in running.iter().enumerate().filter(|(_, s)| s.decoding) {
+    for (sequence, standing) in running.iter().enumerate().filter(|(_, s)| s.decoding && !s.waits) {
         segments.push(PlannedSegment { sequence, tokens: standing.computed..standing.known });
     }
     let mut budget = if segments.is_empty() { chunk } else { (chunk / 4).clamp(1, 128) };
-    for (sequence, standing) in running.iter().enumerate().filter(|(_, s)| !s.decoding) {
+    for (sequence, standing) in running.iter().enumerate().filter(|(_, s)| !s.decoding && !s.waits) {
         if budget == 0 {
             break;
         }
@@ -60,11 +62,11 @@ mod tests {
     use super::*;
 
     fn prefilling(computed: usize, known: usize) -> Standing {
-        Standing { computed, known, decoding: false }
+        Standing { computed, known, decoding: false, waits: false }
     }
 
     fn decoding(computed: usize) -> Standing {
-        Standing { computed, known: computed + 1, decoding: true }
+        Standing { computed, known: computed + 1, decoding: true, waits: false }
     }
 
     #[test]
@@ -72,6 +74,13 @@ mod tests {
         let plan = plan(&[prefilling(0, 5000), decoding(10), decoding(30)], 512);
         let expected = [(1, 10..11), (2, 30..31), (0, 0..128)];
         assert_eq!(plan.segments, expected.map(|(sequence, tokens)| PlannedSegment { sequence, tokens }));
+    }
+
+    #[test]
+    fn who_waits_for_its_reader_takes_no_row() {
+        let slow = |standing| Standing { waits: true, ..standing };
+        let plan = plan(&[slow(prefilling(0, 50)), slow(decoding(10)), decoding(30)], 512);
+        assert_eq!(plan.segments, [PlannedSegment { sequence: 2, tokens: 30..31 }]);
     }
 
     #[test]

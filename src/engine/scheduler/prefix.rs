@@ -10,7 +10,7 @@ use super::pages::{PagePool, first_visible};
 use crate::engine::backend::{NO_PAGE, PAGE_TOKENS, PageId};
 
 /// Names a block; never used again, so that a stale [`Cursor`] is recognised.
-type NodeId = u64;
+pub type NodeId = u64;
 
 /// Blocks of computed tokens.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl PrefixCache {
     }
 
     /// The child of `parent` that holds `block`, made where it is missing.
-    fn enter(&mut self, parent: Option<NodeId>, block: &[u32], pages: &[PageId], pools: &mut [PagePool]) -> NodeId {
+    pub fn enter(&mut self, parent: Option<NodeId>, block: &[u32], pages: &[PageId], pools: &mut [PagePool]) -> NodeId {
         let siblings = parent.map_or(&self.roots, |id| &self.node(id).children).clone();
         for id in siblings {
             let known = &self.node(id).tokens;
@@ -202,6 +202,34 @@ impl PrefixCache {
             None => self.roots.push(id),
         }
         id
+    }
+
+    /// Every block, each after its parent, of siblings the one used last first.
+    pub fn blocks(&self) -> Vec<NodeId> {
+        let mut found = Vec::with_capacity(self.nodes.len());
+        let mut open = Vec::new();
+        let oldest_first = |ids: &[NodeId]| {
+            let mut ids = ids.to_vec();
+            ids.sort_by_key(|id| self.node(*id).last_used);
+            ids
+        };
+        open.extend(oldest_first(&self.roots));
+        while let Some(id) = open.pop() {
+            found.push(id);
+            open.extend(oldest_first(&self.node(id).children));
+        }
+        found
+    }
+
+    /// A block's tokens, parent and pages, unless it was let go of.
+    pub fn block(&self, id: NodeId) -> Option<(&[u32], Option<NodeId>, &[PageId])> {
+        self.nodes.get(&id).map(|node| (&node.tokens[..], node.parent, &node.pages[..]))
+    }
+
+    /// Whether `bytes` more fit the budget, behind a whole block that is still there.
+    pub fn takes(&self, parent: Option<NodeId>, bytes: usize) -> bool {
+        let stands = |id| self.nodes.get(&id).is_some_and(|node| node.tokens.len() == PAGE_TOKENS);
+        parent.is_none_or(stands) && self.bytes + bytes <= self.budget
     }
 
     /// Lets go of the leaf that was not used for longest; `false` when there is none.

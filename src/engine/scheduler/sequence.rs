@@ -33,6 +33,8 @@ pub struct Submission {
     pub channel: Arc<Channel>,
     /// When the caller asked.
     pub asked: Instant,
+    /// Counts it.
+    pub _alive: memory::Alive,
 }
 
 /// What a request is for.
@@ -47,14 +49,25 @@ pub enum Goal {
 pub struct Generating {
     /// Chooses tokens.
     pub sampler: Sampler,
-    /// Most tokens to generate, at least one; prompt and answer fit the context.
+    /// Most tokens to generate, at least one; without `roll` prompt and answer fit the context.
     pub max_tokens: usize,
     /// `max_tokens` is what the context leaves, not what the caller said.
     pub until_full: bool,
+    /// Goes on when the context is full.
+    pub roll: Option<Roll>,
     /// The model's end tokens that apply.
     pub end_tokens: Vec<u32>,
     /// The request's stop tokens.
     pub stop_tokens: Vec<u32>,
+}
+
+/// How a full context makes room.
+#[derive(Clone, Copy, Debug)]
+pub struct Roll {
+    /// Positions that are full.
+    pub context: usize,
+    /// Tokens of the beginning that stay, at most half of them.
+    pub keep: usize,
 }
 
 /// Why a request must end before its next step.
@@ -75,11 +88,13 @@ impl Submission {
     }
     /// Positions it may take in the cache: the last token is never computed.
     pub fn positions(&self) -> usize {
-        self.prompt.len()
-            + match &self.goal {
-                Goal::Generate(generating) => generating.max_tokens - 1,
-                Goal::Evaluate(asking) => asking.most_behind(),
+        match &self.goal {
+            Goal::Generate(generating) => {
+                let most = self.prompt.len().saturating_add(generating.max_tokens - 1);
+                generating.roll.map_or(most, |roll| most.min(roll.context))
             }
+            Goal::Evaluate(asking) => self.prompt.len() + asking.most_behind(),
+        }
     }
 }
 
@@ -89,6 +104,8 @@ pub struct Sequence {
     pub request: Submission,
     /// Prompt and generated tokens.
     pub tokens: Vec<u32>,
+    /// How many of them are computed as a prompt: the request's, or after a roll all that were kept.
+    pub prompt: usize,
     /// Tokens whose keys and values are in the cache.
     pub computed: usize,
     /// Page table of each layer group.
@@ -130,6 +147,7 @@ impl Sequence {
         let pages = vec![Vec::new(); committed.len()];
         Self {
             request,
+            prompt: tokens.len(),
             tokens,
             computed: 0,
             pages,
@@ -143,14 +161,43 @@ impl Sequence {
 
     /// What the planner must know.
     pub fn standing(&self) -> Standing {
-        let decoding = matches!(self.request.goal, Goal::Generate(_)) && self.computed >= self.prompt_len();
-        Standing { computed: self.computed, known: self.tokens.len(), decoding }
+        let decoding = matches!(self.request.goal, Goal::Generate(_)) && self.computed >= self.prompt;
+        Standing { computed: self.computed, known: self.tokens.len(), decoding, waits: self.waits() }
+    }
+
+    /// Whether its reader must catch up first: an answer that rolls has no other bound on what lies unread.
+    pub fn waits(&self) -> bool {
+        self.roll().is_some_and(|roll| self.request.channel.unread() >= roll.context)
+    }
+
+    fn roll(&self) -> Option<Roll> {
+        match &self.request.goal {
+            Goal::Generate(generating) => generating.roll,
+            Goal::Evaluate(_) => None,
+        }
+    }
+
+    /// Whether the next token has no place and the request wants one made.
+    pub fn must_roll(&self) -> bool {
+        self.roll().is_some_and(|roll| self.tokens.len() >= roll.context)
+    }
+
+    /// Drops the older half of what is not to be kept. Nothing counts as computed then: keys and values hold the
+    /// positions and the company that their tokens had.
+    pub fn drop_middle(&mut self) {
+        let Some(roll) = self.roll() else { return };
+        let half = ((self.tokens.len() - roll.keep) / 2).max(1);
+        self.tokens.drain(roll.keep..roll.keep + half);
+        self.metrics.rolled_tokens += half as u64;
+        self.prompt = self.tokens.len();
+        self.computed = 0;
+        self.cursor = Cursor::default();
     }
 
     /// What a step that computes `tokens` must read for it.
     pub fn reads(&self, tokens: &Range<usize>) -> Reads {
         match &self.request.goal {
-            Goal::Evaluate(asking) => asking.reads(tokens, self.prompt_len()),
+            Goal::Evaluate(asking) => asking.reads(tokens, self.prompt),
             Goal::Generate(_) if tokens.end == self.tokens.len() => Reads::Logits(tokens.end - 1..tokens.end),
             Goal::Generate(_) => Reads::Nothing,
         }
@@ -160,14 +207,9 @@ impl Sequence {
     pub fn reusable(&self) -> &[u32] {
         let end = match self.request.goal {
             Goal::Generate(_) => self.computed,
-            Goal::Evaluate(_) => self.computed.min(self.prompt_len()),
+            Goal::Evaluate(_) => self.computed.min(self.prompt),
         };
         &self.tokens[..end]
-    }
-
-    /// Tokens of the prompt.
-    pub fn prompt_len(&self) -> usize {
-        self.metrics.prompt_tokens as usize
     }
 
     /// The tokens whose log-probabilities suffice for each of its next `rows` rows of logits, beside the largest
@@ -184,8 +226,10 @@ impl Sequence {
     /// is complete.
     pub fn advance(&mut self, tokens: Range<usize>, hidden: &[&[f32]], logits: &mut [Row<'_>]) -> bool {
         self.computed = tokens.end;
-        let prompt = self.prompt_len();
-        if let Some(control) = &self.request.control {
+        let prompt = self.prompt;
+        if let Some(control) = &self.request.control
+            && self.metrics.rolled_tokens == 0
+        {
             control.report(prompt.min(self.computed) as u64, prompt as u64);
         }
         match &mut self.request.goal {

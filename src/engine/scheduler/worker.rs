@@ -3,23 +3,28 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::evaluation::Reads;
 use super::pages::{PagePool, first_visible, most_held, pages_for};
 use super::plan::{StepPlan, plan};
 use super::prefix::{PrefixCache, common};
 use super::sequence::{Ended, Goal, Row, Sequence, Submission, refuse};
-use super::{Inbox, Limits};
+use super::{Block, BlockId, Exchange, Inbox, InboxState, Limits, Parts};
 use crate::engine::backend::{Backend, NO_PAGE, PAGE_TOKENS, PageId, Segment, Summary};
 use crate::engine::defect;
 use crate::engine::error::{Error, Result, Status, error, fail};
 use crate::engine::memory;
 use crate::engine::model::decoder::{Decoder, cache_layout};
 use crate::engine::request::StopReason;
+use crate::engine::sync::MutexGuard;
 use crate::engine::trace;
 
 /// Questions that run where one generation would.
 const QUESTIONS_PER_SEQUENCE: usize = 16;
+
+/// How often readers that have fallen behind are looked after.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Everything the thread owns.
 pub struct Worker<B: Backend> {
@@ -27,6 +32,7 @@ pub struct Worker<B: Backend> {
     decoder: Decoder<B>,
     cache: B::Cache,
     pools: Vec<PagePool>,
+    page_bytes: Vec<usize>,
     prefixes: PrefixCache,
     windows: Vec<Option<usize>>,
     limits: Limits,
@@ -35,11 +41,14 @@ pub struct Worker<B: Backend> {
     logits: Vec<f32>,
     hidden: Vec<f32>,
     clear_epoch: u64,
+    identity: Box<dyn Fn() -> [u8; 32]>,
+    _alive: memory::Alive,
 }
 
 impl<B: Backend> Worker<B> {
     /// An idle worker. The budget is divided so that as many sequences as possible fit whole.
-    pub fn new(backend: B, decoder: Decoder<B>, limits: Limits) -> Result<Self> {
+    pub fn new(parts: Parts<B>, limits: Limits) -> Result<Self> {
+        let Parts { backend, decoder, identity } = parts;
         let (layout, windows) = cache_layout(decoder.spec(), limits.kv_type);
         let held = |window: &Option<usize>| most_held(limits.context, *window, limits.chunk);
         let one: u64 = windows.iter().enumerate().map(|(g, w)| (held(w) * layout.page_bytes(g)) as u64).sum();
@@ -52,9 +61,9 @@ impl<B: Backend> Worker<B> {
                 limits.kv_budget
             )
         }
-        let page_bytes = (0..windows.len()).map(|group| layout.page_bytes(group)).collect();
+        let page_bytes: Vec<usize> = (0..windows.len()).map(|group| layout.page_bytes(group)).collect();
         let budget = limits.prefix_budget.unwrap_or(one) as usize;
-        let prefixes = PrefixCache::new(windows.clone(), page_bytes, budget);
+        let prefixes = PrefixCache::new(windows.clone(), page_bytes.clone(), budget);
         let pools = windows.iter().map(|window| PagePool::new(sequences * held(window))).collect();
         let cache = backend.cache(&layout)?;
         let clear_epoch = memory::clear_epoch();
@@ -64,6 +73,7 @@ impl<B: Backend> Worker<B> {
             decoder,
             cache,
             pools,
+            page_bytes,
             prefixes,
             windows,
             limits,
@@ -72,6 +82,8 @@ impl<B: Backend> Worker<B> {
             logits,
             hidden,
             clear_epoch,
+            identity,
+            _alive: memory::Alive::worker(),
         })
     }
 
@@ -90,14 +102,43 @@ impl<B: Backend> Worker<B> {
                 .channel
                 .send(super::Event::Failed(Error::new(Status::State, "the model was freed")), &Default::default());
         }
+        self.prefixes.clear(&mut self.pools);
+        debug_assert!(self.pools.iter().all(PagePool::is_idle), "somebody still holds a page or a promise");
     }
 
     /// Takes over what callers submitted; sleeps while there is nothing to do. `false` once the inbox closed.
     fn receive(&mut self, inbox: &Inbox) -> bool {
         let mut state = inbox.state.lock();
-        while state.waiting.is_empty() && !state.closed && self.running.is_empty() && self.queued.is_empty() {
-            self.rest();
-            inbox.news.wait(&mut state);
+        while state.waiting.is_empty() && !state.closed {
+            if !state.errands.is_empty() {
+                state.resting = None;
+                self.run_errands(&mut state);
+            } else if self.running.is_empty() && self.queued.is_empty() {
+                self.rest();
+                if let Some(resting) = &mut state.resting {
+                    resting.correct(self.held());
+                }
+                if state.resting.is_none() {
+                    state.resting = Some(memory::rest(self.held()));
+                    MutexGuard::unlocked(&mut state, memory::settle_idle);
+                } else if state.unload {
+                    // Under the lock: whoever comes now sees it and starts another worker.
+                    state.closed = true;
+                } else {
+                    inbox.news.wait(&mut state);
+                }
+            } else if !self.running.is_empty() && self.running.iter().all(Sequence::waits) {
+                // Readers do not tell when they catch up, nor do clocks and controls: look again soon.
+                inbox.news.wait_for(&mut state, PATIENCE);
+                break;
+            } else {
+                break;
+            }
+        }
+        if !state.closed {
+            (state.resting, state.unload) = (None, false);
+            // However many requests arrive, between two steps there is time for these.
+            self.run_errands(&mut state);
         }
         for request in state.waiting.drain(..) {
             // Stable by priority: behind the last that is at least as urgent.
@@ -105,6 +146,20 @@ impl<B: Backend> Worker<B> {
             self.queued.insert(place, request);
         }
         !state.closed
+    }
+
+    /// Does what was asked for, the inbox open meanwhile.
+    fn run_errands(&mut self, state: &mut MutexGuard<'_, InboxState>) {
+        let errands = std::mem::take(&mut state.errands);
+        if !errands.is_empty() {
+            MutexGuard::unlocked(state, || errands.into_iter().for_each(|errand| errand(self)));
+        }
+    }
+
+    /// Bytes of weights and KV pages.
+    fn held(&self) -> u64 {
+        let pages = self.pools.iter().zip(&self.page_bytes).map(|(pool, bytes)| pool.high_water() * bytes);
+        self.limits.weights + pages.sum::<usize>() as u64
     }
 
     /// Nothing runs: gives memory back where somebody asked for it.
@@ -152,7 +207,10 @@ impl<B: Backend> Worker<B> {
             let Some(request) = self.queued.remove(next) else { break };
             let mut sequence = Sequence::new(request, promised);
             match self.reuse(&mut sequence) {
-                Ok(()) => self.running.push(sequence),
+                Ok(()) => {
+                    sequence.metrics.cached_tokens = sequence.computed as u64;
+                    self.running.push(sequence);
+                }
                 Err(error) => {
                     sequence.fail(error);
                     self.give_back(&sequence);
@@ -180,7 +238,7 @@ impl<B: Backend> Worker<B> {
     fn is_being_computed(&self, prompt: &[u32]) -> bool {
         self.limits.prefix_budget != Some(0)
             && self.running.iter().filter(|leader| leader.request.keep_prefix).any(|leader| {
-                let shared = common(&leader.tokens[..leader.prompt_len()], &prompt[..prompt.len() - 1]);
+                let shared = common(&leader.tokens[..leader.prompt], &prompt[..prompt.len() - 1]);
                 leader.computed < shared / PAGE_TOKENS * PAGE_TOKENS
             })
     }
@@ -196,7 +254,7 @@ impl<B: Backend> Worker<B> {
         })
     }
 
-    /// Gives a new sequence what the prefix cache has of its prompt.
+    /// Gives a sequence without pages what the prefix cache has of its tokens.
     fn reuse(&mut self, sequence: &mut Sequence) -> Result<()> {
         if let Goal::Evaluate(asking) = &sequence.request.goal
             && asking.needs_every_row()
@@ -207,7 +265,6 @@ impl<B: Backend> Worker<B> {
         sequence.pages = hit.pages;
         sequence.cursor = hit.cursor;
         sequence.computed = hit.tokens;
-        sequence.metrics.cached_tokens = hit.tokens as u64;
         for (group, from) in hit.copy.into_iter().flatten().enumerate() {
             // Should the source be evicted for this very page, it is the page taken: its contents are right already.
             let to = self.take_page(group)?;
@@ -234,9 +291,13 @@ impl<B: Backend> Worker<B> {
 
     /// Plans and executes one step.
     fn step(&mut self, inbox: &Inbox) -> Result<()> {
+        self.roll();
         while !self.running.is_empty() {
             let standings: Vec<_> = self.running.iter().map(Sequence::standing).collect();
             let plan = plan(&standings, self.limits.chunk);
+            if plan.segments.is_empty() {
+                return Ok(());
+            }
             match self.provide_pages(&plan) {
                 Ok(()) => return self.execute(&plan, inbox),
                 Err(error) if error.status() == Status::Memory => self.make_room(error),
@@ -244,6 +305,27 @@ impl<B: Backend> Worker<B> {
             }
         }
         Ok(())
+    }
+
+    /// Makes room in full contexts whose requests go on.
+    fn roll(&mut self) {
+        for index in (0..self.running.len()).rev() {
+            if !self.running[index].must_roll() {
+                continue;
+            }
+            let mut sequence = self.running.remove(index);
+            for (pool, table) in self.pools.iter_mut().zip(&mut sequence.pages) {
+                table.drain(..).for_each(|page| pool.leave(page));
+            }
+            sequence.drop_middle();
+            match self.reuse(&mut sequence) {
+                Ok(()) => self.running.insert(index, sequence),
+                Err(error) => {
+                    sequence.fail(error);
+                    self.give_back(&sequence);
+                }
+            }
+        }
     }
 
     /// The process's memory limit, or the system, refused pages that the budget allows: the prefix cache goes first,
@@ -420,6 +502,60 @@ impl<B: Backend> Worker<B> {
     }
 }
 
+impl<B: Backend> Exchange for Worker<B> {
+    fn identity(&self) -> [u8; 32] {
+        (self.identity)()
+    }
+
+    fn page_bytes(&self) -> &[usize] {
+        &self.page_bytes
+    }
+
+    fn blocks(&self) -> Vec<BlockId> {
+        self.prefixes.blocks()
+    }
+
+    fn read(&self, id: BlockId) -> Result<Option<Block>> {
+        let Some((tokens, parent, table)) = self.prefixes.block(id) else { return Ok(None) };
+        let contents = |(group, page): (usize, &PageId)| match *page {
+            NO_PAGE => Ok(None),
+            page => self.backend.read_page(&self.cache, group, page).map(Some),
+        };
+        let pages = table.iter().enumerate().map(contents).collect::<Result<_>>()?;
+        Ok(Some(Block { tokens: tokens.to_vec(), parent, pages }))
+    }
+
+    fn enter(&mut self, block: &Block) -> Result<Option<BlockId>> {
+        let bytes = block.pages.iter().zip(&self.page_bytes).map(|(page, bytes)| page.as_ref().map_or(0, |_| *bytes));
+        if !self.prefixes.takes(block.parent, bytes.sum()) {
+            return Ok(None);
+        }
+        let mut table = vec![NO_PAGE; block.pages.len()];
+        let outcome = self.fill(block, &mut table);
+        let id = matches!(outcome, Ok(true))
+            .then(|| self.prefixes.enter(block.parent, &block.tokens, &table, &mut self.pools));
+        self.pools.iter_mut().zip(&table).for_each(|(pool, page)| pool.leave(*page));
+        if id.is_none() {
+            self.trim();
+        }
+        outcome.map(|_| id)
+    }
+}
+
+impl<B: Backend> Worker<B> {
+    /// Free pages with a block's contents; `false` when there are none left.
+    fn fill(&mut self, block: &Block, table: &mut [PageId]) -> Result<bool> {
+        for (group, contents) in block.pages.iter().enumerate() {
+            let Some(contents) = contents else { continue };
+            let Some(page) = self.pools[group].take() else { return Ok(false) };
+            table[group] = page;
+            self.backend.resize(&mut self.cache, group, self.pools[group].high_water())?;
+            self.backend.write_page(&mut self.cache, group, page, contents)?;
+        }
+        Ok(true)
+    }
+}
+
 /// What a step reads, and which part of it belongs to which segment.
 #[derive(Debug, Default)]
 struct Outcome {
@@ -458,7 +594,7 @@ impl Outcome {
         let logits = match &sequence.request.goal {
             // Of hidden states, only the prompt's last has a use for logits.
             Goal::Evaluate(asking) if hidden => {
-                let wanted = asking.wants_logits() && tokens.end == sequence.prompt_len();
+                let wanted = asking.wants_logits() && tokens.end == sequence.prompt;
                 rows.end - usize::from(wanted)..rows.end
             }
             _ => rows.clone(),

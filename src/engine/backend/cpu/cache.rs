@@ -13,6 +13,9 @@ use crate::engine::memory::{self, Kind, Reservation};
 /// Dimensions of values stored together.
 pub const STRIP: usize = 64;
 
+/// Changes with what the bytes of a page mean.
+pub const FORMAT: u32 = 1;
+
 /// Pages of every group.
 #[derive(Debug)]
 pub struct Cache {
@@ -88,6 +91,29 @@ impl Cache {
             // SAFETY: two different pages of `bytes` bytes; `&mut self` keeps everybody else away.
             unsafe { std::ptr::copy_nonoverlapping(source, target, bytes) };
         }
+        Ok(())
+    }
+
+    /// See [`Backend::read_page`](crate::engine::backend::Backend::read_page).
+    pub fn read_page(&self, group: usize, page: PageId) -> Result<Vec<u8>> {
+        let bytes = self.page_bytes(group)?;
+        let source = self.page(group, page)?;
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(bytes).map_err(|_| error!(Memory, "a KV page: the system refused {bytes} bytes"))?;
+        // SAFETY: a page has `bytes` initialised bytes, and nobody writes them while the cache is borrowed.
+        copy.extend_from_slice(unsafe { std::slice::from_raw_parts(source, bytes) });
+        Ok(copy)
+    }
+
+    /// See [`Backend::write_page`](crate::engine::backend::Backend::write_page).
+    pub fn write_page(&mut self, group: usize, page: PageId, bytes: &[u8]) -> Result<()> {
+        let expected = self.page_bytes(group)?;
+        if bytes.len() != expected {
+            fail!(Format, "a KV page of {} bytes where {expected} belong", bytes.len())
+        }
+        let target = self.page(group, page)?;
+        // SAFETY: a page has `expected` bytes; `&mut self` keeps everybody else away.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, expected) };
         Ok(())
     }
 

@@ -154,6 +154,18 @@ impl Backend for Cpu {
         cache.copy_page(group, from, to)
     }
 
+    fn page_format(&self) -> String {
+        format!("cpu {}, {}, exact {}", cache::FORMAT, self.simd.isa().name(), self.exact)
+    }
+
+    fn read_page(&self, cache: &Cache, group: usize, page: PageId) -> Result<Vec<u8>> {
+        cache.read_page(group, page)
+    }
+
+    fn write_page(&self, cache: &mut Cache, group: usize, page: PageId, bytes: &[u8]) -> Result<()> {
+        cache.write_page(group, page, bytes)
+    }
+
     fn embed(&self, table: &Matrix, tokens: &[u32], scale: f32) -> Result<Activation> {
         let mut out = self.pool.take(tokens.len(), table.cols())?;
         table.decode_rows(tokens, scale, &mut out)?;
