@@ -8,6 +8,7 @@ mod attention;
 mod buffer;
 mod cache;
 pub mod kernels;
+mod largest;
 pub mod matrix;
 mod pack;
 pub mod processor;
@@ -30,7 +31,7 @@ use self::kernels::{Isa, elementwise, norm, rope};
 use self::matrix::Matrix;
 use self::rotations::Rotations;
 use self::team::Team;
-use super::{AttentionParams, Backend, CacheLayout, Description, Linear, PageId, Rope, Segment};
+use super::{AttentionParams, Backend, CacheLayout, Description, Linear, PageId, Rope, Segment, Summary};
 use crate::engine::error::{Result, error, fail};
 use crate::engine::model::spec;
 use crate::engine::weights;
@@ -253,6 +254,12 @@ impl Backend for Cpu {
         let (simd, y) = (self.simd, &**y);
         rows::share(&self.team, &mut acc, UNIT, &|at, acc| elementwise::add(simd, acc, &y[at..at + acc.len()]));
         Ok(acc.share())
+    }
+
+    fn summarise(&self, logits: &Activation, tokens: &[(usize, u32)]) -> Result<Option<Summary>> {
+        // The largest is found in place, by all threads; log-probabilities are as cheap to compute from a copy.
+        let best = || largest::first_largest(&self.team, self.simd, logits, logits.cols());
+        Ok(tokens.is_empty().then(|| Summary { best: best(), logprobs: Vec::new() }))
     }
 
     fn softcap(&self, x: Activation, cap: f32) -> Result<Activation> {

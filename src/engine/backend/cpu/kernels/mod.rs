@@ -13,6 +13,7 @@ pub mod attention;
 mod avx512;
 pub mod elementwise;
 pub mod lanes;
+pub mod largest;
 pub mod math;
 #[cfg(test)]
 pub mod naive;
