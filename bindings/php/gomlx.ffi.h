@@ -56,6 +56,11 @@ typedef enum gomlx_sharing_value {
     GOMLX_SHARING_KEPT = 2,
 } gomlx_sharing_value;
 
+typedef enum gomlx_when_full_value {
+    GOMLX_FULL_STOP = 0,
+    GOMLX_FULL_ROLL = 1,
+} gomlx_when_full_value;
+
 typedef enum gomlx_request_flag {
     GOMLX_REQUEST_SEED = 1,
     GOMLX_REQUEST_IGNORE_END = 2,

@@ -14,6 +14,8 @@ final readonly class MemoryInfo
      * @param int $mapped the part of $active that is mapped files, shared with every process that maps the same ones
      * @param ?int $limit what $active may not pass; null is no limit
      * @param ?int $cacheLimit what $cached may not pass; null is no limit
+     * @param int $idle the part of $active that models hold on which nothing runs
+     * @param ?int $idleLimit what $idle may not pass for long; null is no limit
      */
     public function __construct(
         public int $active,
@@ -22,6 +24,8 @@ final readonly class MemoryInfo
         public int $mapped,
         public ?int $limit,
         public ?int $cacheLimit,
+        public int $idle,
+        public ?int $idleLimit,
     ) {
     }
 }

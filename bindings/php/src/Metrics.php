@@ -20,6 +20,7 @@ final readonly class Metrics
      * @param float $decodeTokensPerSecond tokens after the first a second of decode
      * @param int $peakMemory most bytes the library held while this answer ran, other models included
      * @param int $activeMemory bytes the library held when the figures were taken
+     * @param int $rolledTokens tokens dropped from the middle because the context was full (WhenFull::Roll)
      */
     public function __construct(
         public StopReason $stopReason,
@@ -34,6 +35,7 @@ final readonly class Metrics
         public float $decodeTokensPerSecond,
         public int $peakMemory,
         public int $activeMemory,
+        public int $rolledTokens,
     ) {
     }
 }

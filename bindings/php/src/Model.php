@@ -316,6 +316,27 @@ final class Model
             $ffi->gomlx_model_render_chat($this->handle->get(), $c, $text, $capacity, $length, Library::error()));
     }
 
+    /**
+     * Writes what the prefix cache holds to a file, so that restorePrefixes() need not compute it after a restart.
+     *
+     * @return int tokens saved
+     */
+    public function savePrefixes(string $path): int
+    {
+        return $this->prefixes('gomlx_model_save_prefixes', $path);
+    }
+
+    /**
+     * Takes what savePrefixes() wrote; FormatException for a file that is damaged or of another model, processor or
+     * version.
+     *
+     * @return int tokens taken
+     */
+    public function restorePrefixes(string $path): int
+    {
+        return $this->prefixes('gomlx_model_restore_prefixes', $path);
+    }
+
     /** The figures of the answer that ended last, also of one that was left; null before the first. */
     public function metrics(): ?Metrics
     {
@@ -332,6 +353,16 @@ final class Model
     {
         $this->handle = $this->another();
         $this->figures = new Figures();
+    }
+
+    private function prefixes(string $function, string $path): int
+    {
+        $ffi = Library::ffi();
+        $tokens = $ffi->new('size_t');
+        Library::check(
+            $ffi->$function($this->handle->get(), $path, strlen($path), FFI::addr($tokens), Library::error()),
+        );
+        return $tokens->cdata;
     }
 
     private function start(Request $request): Answer

@@ -31,6 +31,9 @@ final readonly class Options
      * @param bool $ignoreEnd goes on past the model's own end tokens: for measurements
      * @param bool $specialInText special tokens show in the text
      * @param bool $echo the prompt's text comes back as the first chunk
+     * @param WhenFull $whenFull what happens when the context is full
+     * @param ?int $keepTokens with WhenFull::Roll: tokens of the beginning to keep, at most half the context; default:
+     *     the prompt, as far as that goes
      * @param ?Control $control stops the answer and shows how much of the prompt is computed
      */
     public function __construct(
@@ -56,6 +59,8 @@ final readonly class Options
         public bool $ignoreEnd = false,
         public bool $specialInText = false,
         public bool $echo = false,
+        public WhenFull $whenFull = WhenFull::Stop,
+        public ?int $keepTokens = null,
         public ?Control $control = null,
     ) {
     }

@@ -36,6 +36,8 @@ final class Runtime
             $c->live_catalogs,
             $c->live_models,
             $c->live_generations,
+            $c->live_requests,
+            $c->live_workers,
         );
     }
 
@@ -46,7 +48,16 @@ final class Runtime
         Library::check(Library::ffi()->gomlx_memory_describe(FFI::addr($c), Library::error()));
         // What is no limit is UINT64_MAX, which PHP reads as -1.
         $limit = static fn (int $bytes): ?int => $bytes < 0 ? null : $bytes;
-        return new MemoryInfo($c->active, $c->peak, $c->cached, $c->mapped, $limit($c->limit), $limit($c->cache_limit));
+        return new MemoryInfo(
+            $c->active,
+            $c->peak,
+            $c->cached,
+            $c->mapped,
+            $limit($c->limit),
+            $limit($c->cache_limit),
+            $c->idle,
+            $limit($c->idle_limit),
+        );
     }
 
     /** Limits what the library may hold; null is no limit. What would pass it from now on is a MemoryException. */
@@ -61,6 +72,16 @@ final class Runtime
     {
         $bytes = $bytes === null ? -1 : Arena::bytes('the cache limit', $bytes);
         Library::check(Library::ffi()->gomlx_memory_set_cache_limit($bytes, Library::error()));
+    }
+
+    /**
+     * Limits what models hold on which nothing runs; null (at first) is no limit, 0 unloads each as soon as it is idle.
+     * Beyond it, those that were not used for longest let go of their memory, and their next use loads them again.
+     */
+    public static function setIdleLimit(?int $bytes): void
+    {
+        $bytes = $bytes === null ? -1 : Arena::bytes('the idle limit', $bytes);
+        Library::check(Library::ffi()->gomlx_memory_set_idle_limit($bytes, Library::error()));
     }
 
     /** Returns what is kept for reuse to the system, prefix caches included. */

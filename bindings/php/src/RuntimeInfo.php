@@ -17,6 +17,8 @@ final readonly class RuntimeInfo
      * @param int $liveCatalogs as above
      * @param int $liveModels as above
      * @param int $liveGenerations as above
+     * @param int $liveRequests requests of any kind that wait or run
+     * @param int $liveWorkers models that are in memory: not given back, and not unloaded for being idle
      */
     public function __construct(
         public int $threads,
@@ -28,6 +30,8 @@ final readonly class RuntimeInfo
         public int $liveCatalogs,
         public int $liveModels,
         public int $liveGenerations,
+        public int $liveRequests,
+        public int $liveWorkers,
     ) {
     }
 }

@@ -18,6 +18,7 @@ use Gomlx\Model;
 use Gomlx\Options;
 use Gomlx\Request;
 use Gomlx\StopReason;
+use Gomlx\WhenFull;
 
 final class GenerateTest extends TestCase
 {
@@ -299,6 +300,19 @@ final class GenerateTest extends TestCase
             }
         }
         self::assertSame(6, $seen);
+    }
+
+    public function testAFullContextRolls(): void
+    {
+        $model = Model::load(self::STORIES, new LoadOptions(contextLength: 64));
+        $rolling = new Options(maxTokens: 150, ignoreEnd: true, whenFull: WhenFull::Roll, keepTokens: 8);
+        self::text($model->generate('Once upon a time', $rolling));
+        self::assertSame([StopReason::MaxTokens, 150], [
+            $model->metrics()?->stopReason, $model->metrics()?->generatedTokens,
+        ]);
+        self::assertGreaterThan(0, $model->metrics()->rolledTokens);
+        self::text($model->generate('Once upon a time', new Options(maxTokens: 150, ignoreEnd: true)));
+        self::assertSame(StopReason::ContextFull, $model->metrics()->stopReason);
     }
 
     public function testProgress(): void

@@ -46,7 +46,7 @@ final class LibraryTest extends TestCase
         $ffi = Library::ffi();
         $prefixes = [
             'Backend' => 'BACKEND', 'KvType' => 'KV', 'Weights' => 'WEIGHTS', 'Precision' => 'PRECISION',
-            'Pooling' => 'POOLING', 'StopReason' => 'STOP', 'Status' => 'ERR', 'Sharing' => 'SHARING',
+            'Pooling' => 'POOLING', 'StopReason' => 'STOP', 'Status' => 'ERR', 'Sharing' => 'SHARING', 'WhenFull' => 'FULL',
         ];
         $header = (string) file_get_contents(self::ROOT . '/bindings/php/gomlx.ffi.h');
         foreach ($prefixes as $enum => $prefix) {

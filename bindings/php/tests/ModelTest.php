@@ -241,21 +241,59 @@ final class ModelTest extends TestCase
         self::assertThrows(ArgumentException::class, '-1', static fn () => Runtime::setMemoryLimit(-1));
     }
 
+    public function testPrefixesAreSavedAndRestored(): void
+    {
+        $file = (string) tempnam(sys_get_temp_dir(), 'gomlx');
+        try {
+            $prompt = str_repeat('Once upon a time there was a boy. ', 12);
+            $first = Model::load(self::STORIES);
+            $text = self::text($first->generate($prompt, new Options(maxTokens: 5)));
+            self::assertGreaterThan(0, $first->savePrefixes($file));
+            $first->close();
+            $second = Model::load(self::STORIES);
+            self::assertGreaterThan(0, $second->restorePrefixes($file));
+            self::assertSame($text, self::text($second->generate($prompt, new Options(maxTokens: 5))));
+            self::assertGreaterThan(0, $second->metrics()?->cachedTokens);
+            file_put_contents($file, 'nonsense');
+            self::assertThrows(FormatException::class, '', static fn () => $second->restorePrefixes($file));
+        } finally {
+            unlink($file);
+        }
+    }
+
+    public function testIdleModelsAreUnloadedAndComeBack(): void
+    {
+        $model = Model::load(self::STORIES);
+        $text = self::text($model->generate('One day', new Options(maxTokens: 5)));
+        $before = Runtime::info()->liveWorkers;
+        try {
+            Runtime::setIdleLimit(0);
+            for ($end = microtime(true) + 10; Runtime::info()->liveWorkers > 0 && microtime(true) < $end;) {
+                usleep(1000);
+            }
+            self::assertLessThan($before, Runtime::info()->liveWorkers);
+            self::assertSame(0, Runtime::memory()->idleLimit);
+            self::assertSame($text, self::text($model->generate('One day', new Options(maxTokens: 5))));
+        } finally {
+            Runtime::setIdleLimit(null);
+        }
+    }
+
     public function testOneModelIsShared(): void
     {
-        $before = Runtime::memory()->mapped;
+        $before = [Runtime::info()->liveWorkers, Runtime::memory()->mapped];
         $shared = new LoadOptions(sharing: Sharing::Process, contextLength: 777);
         $first = Model::load(self::STORIES, $shared);
-        $size = Runtime::memory()->mapped - $before;
+        $held = Runtime::memory()->mapped;
         $second = Model::load(self::STORIES . '/../llama-tales-16m-4bit', $shared);
-        self::assertSame($before + $size, Runtime::memory()->mapped);
+        self::assertSame([$before[0] + 1, $held], [Runtime::info()->liveWorkers, Runtime::memory()->mapped]);
         $other = Model::load(self::STORIES, new LoadOptions(sharing: Sharing::Process, contextLength: 778));
         $own = Model::load(self::STORIES, new LoadOptions(contextLength: 777));
-        self::assertSame($before + 3 * $size, Runtime::memory()->mapped);
+        self::assertSame($before[0] + 3, Runtime::info()->liveWorkers);
         $first->close();
         self::assertNotSame('', self::text($second->generate('One day', new Options(maxTokens: 2))));
         unset($second, $other, $own);
-        self::assertSame($before, Runtime::memory()->mapped);
+        self::assertSame($before, [Runtime::info()->liveWorkers, Runtime::memory()->mapped]);
     }
 
     public function testAKeptModelStays(): void
@@ -267,12 +305,11 @@ final class ModelTest extends TestCase
             foreach ([1, 2, 3] as $request) {
                 $model = Gomlx\Model::load('models/llama-tales-16m-4bit', $kept);
                 $model->close();
-                $held ??= Gomlx\Runtime::memory()->mapped;
-                $same = $held > 0 && Gomlx\Runtime::memory()->mapped === $held ? 'same' : 'another';
-                echo Gomlx\Runtime::info()->liveModels, " handles, the $same model\n";
+                $info = Gomlx\Runtime::info();
+                echo "$info->liveModels handles, $info->liveWorkers model\n";
             }
             PHP);
-        self::assertSame(str_repeat("0 handles, the same model\n", 3), $said);
+        self::assertSame(str_repeat("0 handles, 1 model\n", 3), $said);
     }
 
     public function testAForkedChildIsTold(): void

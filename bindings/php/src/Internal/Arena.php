@@ -198,7 +198,7 @@ final class Arena
         foreach (
             [
                 'max_tokens' => $options->maxTokens, 'top_k' => $options->topK, 'logprobs' => $options->logprobs,
-                'penalty_window' => $options->penaltyWindow,
+                'penalty_window' => $options->penaltyWindow, 'keep_tokens' => $options->keepTokens,
             ] as $field => $value
         ) {
             if ($value !== null) {
@@ -240,6 +240,7 @@ final class Arena
             $json = is_string($variables) ? $variables : self::json('template_variables', (object) $variables);
             $this->text($c->template_variables, $json);
         }
+        $c->when_full = $options->whenFull->value;
         $c->priority = max(-0x8000_0000, min(0x7fff_ffff, $options->priority));
         $c->deadline_ms = self::milliseconds($options->timeout);
         $c->control = $this->control($options->control);

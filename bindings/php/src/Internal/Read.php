@@ -63,6 +63,7 @@ final class Read
             $c->decode_tokens_per_second,
             $c->peak_memory,
             $c->active_memory,
+            $c->rolled_tokens,
         );
     }
 
