@@ -32,7 +32,7 @@ impl Kernel for Largest<'_> {
         while i < count {
             let x = self.0[i];
             top = if x > top { x } else { top };
-            odd += x - x;
+            odd += x * 0.0; // as x - x above: NaN where x is not finite
             i += 1;
         }
         (top, odd)
