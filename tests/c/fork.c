@@ -66,7 +66,7 @@ static void child_is_told(void)
         pid_t child = fork(); /* while the model computes */
         if (child == 0) {
             alarm(120); /* a hang ends as a signal */
-            _exit(in_child(model, generation, control) % 256);
+            leave_child(in_child(model, generation, control) % 256);
         }
         int status = -1;
         CHECK(child > 0 && waitpid(child, &status, 0) == child);

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static gomlx_model *shared;
 
@@ -125,6 +126,14 @@ void push(const gomlx_model *model, const gomlx_request *request, answer *out)
 {
     begin(out);
     out->status = gomlx_generate(model, request, collect, out, &out->metrics, &out->error);
+}
+
+void leave_child(int code)
+{
+    char command[16];
+    snprintf(command, sizeof command, "exit %d", code);
+    execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+    _exit(code ? code : 1);
 }
 
 uint64_t live_handles(void)

@@ -85,6 +85,10 @@ void push(const gomlx_model *model, const gomlx_request *request, answer *out);
 /* Handles that are alive, of all types together. */
 uint64_t live_handles(void);
 
+/* Ends a forked child with this code, as another program: a leak checker at its exit would count what its parent's threads
+ * hold. */
+void leave_child(int code);
+
 /* How often heavy loops run: `usual`, or less where GOMLX_TEST_SHARE (a percentage) says so. */
 int rounds(int usual);
 

@@ -3,7 +3,6 @@
 #include "harness.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -119,16 +118,13 @@ static void failures_are_not_shared(void)
 }
 
 /* A kept model stays without any handle. In a child, because it would stay for all tests; a child also has none of its
- * parent's shared models. The child says through a pipe what it saw and ends by SIGKILL: a leak checker would count what
- * the parent's threads hold. */
+ * parent's shared models. */
 static void kept_models_stay(void)
 {
     gomlx_status status;
     gomlx_model *parents = shared_load(DOMAINS, GOMLX_SHARING_PROCESS, 0, &status);
     CHECK(parents != NULL);
     fflush(stdout);
-    int ends[2];
-    CHECK(pipe(ends) == 0);
     pid_t child = fork();
     if (child == 0) {
         uint64_t before = mapped(), handles = live_handles();
@@ -145,19 +141,12 @@ static void kept_models_stay(void)
         model = shared_load(DOMAINS, GOMLX_SHARING_PROCESS, 0, &status);
         right = right && model && mapped() == held;
         gomlx_model_free(model);
-        char all = right && mapped() == held;
-        if (write(ends[1], &all, 1) == 1)
-            kill(getpid(), SIGKILL);
-        _exit(1);
+        leave_child(right && mapped() == held ? 0 : 1);
     }
-    close(ends[1]);
-    char right = 0;
     int outcome = -1;
-    CHECK(read(ends[0], &right, 1) == 1 && right);
-    close(ends[0]);
     CHECK(child > 0 && waitpid(child, &outcome, 0) == child);
     gomlx_model_free(parents);
-    CHECK(WIFSIGNALED(outcome) && WTERMSIG(outcome) == SIGKILL);
+    CHECK(WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0);
 }
 
 const test sharing_tests[] = {
