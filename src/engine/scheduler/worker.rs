@@ -344,8 +344,8 @@ impl<B: Backend> Worker<B> {
     fn trim(&mut self) {
         for (group, pool) in self.pools.iter_mut().enumerate() {
             pool.trim();
-            let shrunk = self.backend.resize(&mut self.cache, group, pool.high_water());
-            debug_assert!(shrunk.is_ok(), "returning memory cannot fail");
+            // Fails only where a page was taken whose memory was refused, and is refused again: the next step says so.
+            let _ = self.backend.resize(&mut self.cache, group, pool.high_water());
         }
     }
 
