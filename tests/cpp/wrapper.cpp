@@ -267,7 +267,8 @@ void cancels_from_another_thread() {
     endless.flags = GOMLX_REQUEST_IGNORE_END, endless.control = control.get();
     gomlx::generation answer = model.generate(endless);
     std::thread other([&control] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        for (uint64_t done = 0; done < 5; done = control.progress().first) // the prompt
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
         control.cancel();
     });
     gomlx_status status = thrown([&] { answer.text(); }).status;
