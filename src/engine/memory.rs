@@ -4,9 +4,7 @@
 //! [`Reservation`] drops, so `active` is the sum of what lives and a limit can refuse before the system does.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::error::{Result, fail};
 
@@ -231,16 +229,22 @@ impl Drop for Alive {
     }
 }
 
+/// The standard library's lock, for the reason that `sync.rs` gives; not the one of that file, because a model of
+/// threads cannot have statics.
 static OWNERS: Mutex<Vec<Weak<dyn Owner>>> = Mutex::new(Vec::new());
+
+fn registered() -> MutexGuard<'static, Vec<Weak<dyn Owner>>> {
+    OWNERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Those alive. Their own locks are taken by whoever calls them, after this one is free again.
 fn owners() -> Vec<Arc<dyn Owner>> {
-    OWNERS.lock().iter().filter_map(Weak::upgrade).collect()
+    registered().iter().filter_map(Weak::upgrade).collect()
 }
 
 /// Has `owner` woken by [`clear_cache`] while it lives.
 pub fn register(owner: Weak<dyn Owner>) {
-    let mut owners = OWNERS.lock();
+    let mut owners = registered();
     owners.retain(|owner| owner.strong_count() > 0);
     owners.push(owner);
 }

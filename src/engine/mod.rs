@@ -19,7 +19,7 @@ mod residence;
 pub mod runtime;
 pub mod sampling;
 mod scheduler;
-mod sync;
+pub(crate) mod sync;
 pub mod text;
 mod trace;
 pub mod weights;

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
 use super::backend::cpu::{Cpu, CpuOptions};
 use super::backend::{Backend, Description, PAGE_TOKENS};
 use super::control::Control;
@@ -17,6 +15,7 @@ use super::model::identity::identity;
 use super::model::load::{self, LoadOptions, LoadedModel, ModelSummary};
 use super::options::{BackendChoice, ModelOptions, Precision};
 use super::scheduler::{Exchange, Limits, Parcel, Parts, Scheduler, Submission};
+use super::sync::Mutex;
 
 /// A model's worker, there or to be had.
 pub(super) struct Residence {

@@ -2,13 +2,12 @@
 //! model that is there, and whoever comes while it still loads waits for it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use super::model::OwnedModel;
 use crate::engine::ModelOptions;
 use crate::engine::error::{Result, fail};
+use crate::engine::sync::{Condvar, Mutex, MutexGuard};
 
 /// What makes two loads the same.
 #[derive(Clone, PartialEq)]
@@ -44,9 +43,15 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The table, held only for moments. A fork() in one of them leaves a child's copy locked for ever.
 fn table() -> Result<MutexGuard<'static, Vec<Entry>>> {
-    match TABLE.try_lock_for(Duration::from_secs(10)) {
-        Some(table) => Ok(table),
-        None => fail!(State, "the process forked while a model was being shared"),
+    let begun = Instant::now();
+    loop {
+        match TABLE.try_lock() {
+            Some(table) => return Ok(table),
+            None if begun.elapsed() > Duration::from_secs(10) => {
+                fail!(State, "the process forked while a model was being shared")
+            }
+            None => std::thread::sleep(Duration::from_micros(200)),
+        }
     }
 }
 

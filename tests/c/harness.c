@@ -128,11 +128,6 @@ void push(const gomlx_model *model, const gomlx_request *request, answer *out)
     out->status = gomlx_generate(model, request, collect, out, &out->metrics, &out->error);
 }
 
-bool forked_loads(void)
-{
-    return getenv("GOMLX_TEST_FORKED_LOAD") != NULL;
-}
-
 void leave_child(int code)
 {
     char command[16];

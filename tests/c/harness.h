@@ -89,10 +89,6 @@ uint64_t live_handles(void);
  * hold. */
 void leave_child(int code);
 
-/* Whether models are to be loaded in forked children: a known defect makes that crash at times. The waiting queues of
- * parking_lot are the process's, and in a child they may lead to threads that are gone. GOMLX_TEST_FORKED_LOAD=1. */
-bool forked_loads(void);
-
 /* How often heavy loops run: `usual`, or less where GOMLX_TEST_SHARE (a percentage) says so. */
 int rounds(int usual);
 

@@ -121,10 +121,6 @@ static void failures_are_not_shared(void)
  * parent's shared models. */
 static void kept_models_stay(void)
 {
-    if (!forked_loads()) {
-        skip("a model loaded in a forked child may crash: GOMLX_TEST_FORKED_LOAD=1 tries");
-        return;
-    }
     gomlx_status status;
     gomlx_model *parents = shared_load(DOMAINS, GOMLX_SHARING_PROCESS, 0, &status);
     CHECK(parents != NULL);

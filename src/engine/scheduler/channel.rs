@@ -62,7 +62,7 @@ impl Channel {
             match until {
                 None => self.news.wait(&mut state),
                 Some(until) => {
-                    if self.news.wait_until(&mut state, until).timed_out() {
+                    if self.news.wait_until(&mut state, until) {
                         return state.events.pop_front();
                     }
                 }
