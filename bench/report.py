@@ -33,7 +33,7 @@ def figures(row, ceilings):
     shape, bits, preset = row["shape"], row["bits"], row["model"]
     rate = median(s["rate"] for s in row["gomlx"])
     line = dict(name=f"{MODELS[preset][1]} {LABEL[bits]}, {shape.name}", model=preset, bits=bits, shape=shape, rate=rate,
-                noisy=quiet_share(row["gomlx"] + row["llama"]) < 0.5, bars=[], share=share(shape, preset, bits, rate, ceilings))
+                noisy=quiet_share(row["gomlx"] + row["llama"]) < 0.5, bars=[], share=share(shape, preset, bits, row["gomlx"], ceilings))
     if row["llama"]:
         ratios = [ours["rate"] / theirs["rate"] for ours, theirs in zip(row["gomlx"], row["llama"])]
         line |= dict(llama=median(s["rate"] for s in row["llama"]), ratio=median(ratios), low=min(ratios), high=max(ratios))
@@ -44,9 +44,11 @@ def figures(row, ceilings):
     return line
 
 
-def share(shape, preset, bits, rate, ceilings):
-    """(share, of what): a prompt is bound by dot products, decoding by reading memory; None where neither is known."""
+def share(shape, preset, bits, samples, ceilings):
+    """(share, of what): a prompt is bound by dot products, decoding by reading memory; None where neither is known.
+    What reading gives changes from second to second on a shared machine, so each sample is held against its own."""
     body, head = matrix_weights(preset)
+    rate = median(s["rate"] for s in samples)
     if shape.kind == "prompt":
         tokens = shape.request["tokens"]
         operations = 2 * (body * tokens + head)  # only the last position needs the head
@@ -55,7 +57,7 @@ def share(shape, preset, bits, rate, ceilings):
     if shape.kind in ("decode", "context"):
         sequences, context = shape.request["sequences"], shape.request["context"]
         read = (body + head) * bytes_a_weight(bits) + sequences * cache_bytes(preset, context)
-        return read * rate / sequences / ceilings["read"], "read"
+        return median(read * s["rate"] / sequences / s["read"] for s in samples), "read"
     return None
 
 

@@ -91,6 +91,18 @@ class LlamaCpp:
             worker.close()
 
 
+def beside_reading(worker, shape, retries):
+    """A sample of gomlx; of decoding together with what reading memory gave right before and after it (`read`)."""
+    def reading():
+        return worker.ask(do="reading", threads=THREADS)["rate"]
+
+    if shape.kind not in ("decode", "context"):
+        return sample(worker, shape.request, retries)
+    before = reading()
+    answer = sample(worker, shape.request, retries)
+    return answer | dict(read=(before + reading()) / 2)
+
+
 def measure_checkpoint(engine, preset, bits, arguments):
     """Every shape of one checkpoint, gomlx and llama.cpp by turns; the side that begins changes every round."""
     folder, twin = checkpoint(preset, bits, arguments.peers)
@@ -102,7 +114,7 @@ def measure_checkpoint(engine, preset, bits, arguments):
     for turn in range(arguments.rounds):
         for row in rows:
             shape = row["shape"]
-            sides = [("gomlx", lambda: sample(gomlx, shape.request, arguments.retries))]
+            sides = [("gomlx", lambda: beside_reading(gomlx, shape, arguments.retries))]
             if llama:
                 sides.append(("llama", lambda: llama.sample(shape, arguments.retries)))
             for side, measure in sides if turn % 2 == 0 else reversed(sides):

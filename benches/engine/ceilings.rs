@@ -1,6 +1,7 @@
 //! What the machine can do at most, measured by the same team of threads that computes.
 
 use std::hint::black_box;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use gomlx::engine::backend::cpu::kernels::Isa;
@@ -11,10 +12,9 @@ use serde_json::{Value, json};
 pub fn measure(threads: usize) -> Value {
     let team = Team::new(threads).expect("threads");
     let isa = Isa::choose(std::env::var("GOMLX_ISA").ok().as_deref()).expect("GOMLX_ISA");
-    let memory = Memory::new();
     let best = |measure: &dyn Fn() -> f64| (0..7).map(|_| measure()).fold(0.0, f64::max);
     json!({
-        "read": best(&|| memory.read(&team)),
+        "read": best(&|| Memory::shared().read(&team)),
         "int8": best(&|| rate(&team, isa.int8())),
         "bf16": best(&|| rate(&team, isa.bf16())),
         "f32": best(&|| rate(&team, isa.f32())),
@@ -23,12 +23,21 @@ pub fn measure(threads: usize) -> Value {
     })
 }
 
+/// Bytes a second that are read just now: what a machine's memory gives changes from second to second where others
+/// use it, too.
+pub fn reading(threads: usize) -> Value {
+    let team = Team::new(threads).expect("threads");
+    let read = (0..4).map(|_| Memory::shared().read(&team)).fold(0.0, f64::max);
+    json!({"rate": read})
+}
+
 /// Far more than the caches hold.
 struct Memory(Vec<u64>);
 
 impl Memory {
-    fn new() -> Self {
-        Memory((0..64 << 20).collect())
+    fn shared() -> &'static Self {
+        static MEMORY: OnceLock<Memory> = OnceLock::new();
+        MEMORY.get_or_init(|| Memory((0..64 << 20).collect()))
     }
 
     /// Bytes a second that the team reads from memory.

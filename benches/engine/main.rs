@@ -13,7 +13,8 @@
 //! | `{"do": "domains-alone", …}` | the same, a call each; `different`: answers that are not those of one call |
 //! | `{"do": "idle", "seconds": 2}` | `cores`: processor time used while nothing is asked, of one core |
 //! | `{"do": "memory"}` | `active`, `peak`: bytes |
-//! | `{"do": "ceilings"}` | what the machine can do at most |
+//! | `{"do": "ceilings", "threads": 2}` | what the machine can do at most |
+//! | `{"do": "reading", "threads": 2}` | `rate`: bytes a second read from memory just now |
 //!
 //! Fresh-process measurements have arguments instead: `--first-token DIR`, `--resident DIR CONTEXT`.
 //!
@@ -85,6 +86,7 @@ fn serve() {
                 json!({"cores": (process::cpu_seconds() - used) / begin.elapsed().as_secs_f64()})
             }
             "ceilings" => ceilings::measure(number("threads")),
+            "reading" => ceilings::reading(number("threads")),
             other => panic!("{other}: see the top of benches/engine/main.rs"),
         };
         println!("{answer}");
