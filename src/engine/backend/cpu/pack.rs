@@ -35,6 +35,10 @@ impl Format {
             Layout::Dense { .. } => Format::Floats { order: 8 },
         }
     }
+    /// Whether so few rows are multiplied without a panel between.
+    pub fn streams(self, rows: usize, table: &Table) -> bool {
+        rows <= table.few_rows && !matches!(self, Format::Floats { .. })
+    }
     /// Words that `columns` take.
     pub fn steps(self, columns: usize) -> usize {
         match self {
@@ -55,6 +59,13 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
+    /// For `rows` rows in `format`: of the streaming kernels' sizes where those take them (see [`Format::streams`]).
+    pub fn of(rows: usize, format: Format, table: &Table) -> Self {
+        let most = if format.streams(rows, table) { table.stream_rows } else { &[] };
+        let mut blocks = Self::new(rows, most.last().copied().unwrap_or(table.rows));
+        blocks.size = most.iter().copied().find(|size| *size >= blocks.size).unwrap_or(blocks.size);
+        blocks
+    }
     /// `rows` (at least one) in blocks of at most `most`.
     pub fn new(rows: usize, most: usize) -> Self {
         let count = rows.div_ceil(most);
@@ -125,13 +136,13 @@ pub(super) fn pack(
         scratch.packed.push(Packed::empty());
     }
     let steps = format.steps(columns);
-    scratch.workers(cx.team.threads(), |worker| worker.staging.ensure(table.rows * steps * 4))?;
+    let blocks = Blocks::of(rows, format, table);
+    scratch.workers(cx.team.threads(), |worker| worker.staging.ensure(blocks.size * steps * 4))?;
     let packed = &mut scratch.packed[index];
     packed.format = format;
-    packed.blocks = Blocks::new(rows, table.rows);
+    packed.blocks = blocks;
     packed.steps = steps;
     packed.groups = if let Format::Bytes { group, .. } = format { columns / group } else { 0 };
-    let blocks = packed.blocks;
     packed.words.ensure(blocks.count * packed.stride() * 4)?;
     packed.scales.ensure(blocks.count * blocks.size * packed.groups * size_of::<[f32; 2]>())?;
 

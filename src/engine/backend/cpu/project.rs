@@ -155,13 +155,14 @@ struct Plan {
 impl Plan {
     fn new(table: &Table, matrix: &Matrix, rows: usize, exact: bool, threads: usize) -> Self {
         let format = Format::of(matrix, table, exact);
-        let blocks = Blocks::new(rows, table.rows);
-        let few = rows <= table.few_rows;
-        let route = match (&matrix.layout, format) {
-            (Layout::Affine { bits, .. }, Format::Bytes { .. }) if few => {
-                Route::StreamI8(table.stream_i8[*bits][blocks.size() - 1])
+        let blocks = Blocks::of(rows, format, table);
+        let few = format.streams(rows, table);
+        let streamed = table.stream_rows.iter().position(|size| few && *size == blocks.size());
+        let route = match (&matrix.layout, format, streamed) {
+            (Layout::Affine { bits, .. }, Format::Bytes { .. }, Some(size)) => {
+                Route::StreamI8(table.stream_i8[*bits][size])
             }
-            (_, Format::Halves) if few => Route::StreamBf16(table.stream_bf16[blocks.size() - 1]),
+            (_, Format::Halves, Some(size)) => Route::StreamBf16(table.stream_bf16[size]),
             _ => Route::Tiles { panels: table.panels() },
         };
         let panels = if let Route::Tiles { panels } = route { panels } else { 1 };

@@ -80,7 +80,8 @@ pub unsafe fn stream_i8<S: Lanes, const BITS: u32, const R: usize, const WIDE: b
     // Of a row's scales, and of a panel's.
     let (line_groups, scale_bytes) = (4 * WORDS / g.float.size(), g.groups * g.float.size() * LANES);
     // An exact sum may be taken in several parts: one row's products would wait for each other's latency.
-    let chains = 8usize.div_ceil(R).next_power_of_two().min(4);
+    // More than four rows are enough by themselves, and twice their sums are more than registers hold.
+    let chains = if R > 4 { 1 } else { 8usize.div_ceil(R).next_power_of_two().min(4) };
     let uninit = [MaybeUninit::uninit(); WORDS];
     let mut ready: [Ready<S>; 2] =
         std::array::from_fn(|_| Ready { weights: [uninit; STEP_PIECES], scales: uninit, biases: uninit });

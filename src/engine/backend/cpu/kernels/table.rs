@@ -37,9 +37,11 @@ pub struct Table {
     pub dequantise: unsafe fn(*const u32, usize, usize, *const f32, *const f32, *mut f32),
     /// By "8-bit weights", panels - 1, rows - 1.
     pub dot_i8: [&'static [&'static [DotI8]]; 2],
-    /// By width in bits, rows of a block - 1.
+    /// Rows of a block that the streaming kernels take.
+    pub stream_rows: &'static [usize],
+    /// By width in bits, place of the block's rows in `stream_rows`.
     pub stream_i8: [&'static [StreamI8]; 9],
-    /// By rows of a block - 1. Empty without [`Table::bf16`].
+    /// By place of the block's rows in `stream_rows`. Empty without [`Table::bf16`].
     pub stream_bf16: &'static [StreamBf16],
     /// By panels - 1, rows - 1.
     pub dot_bf16: &'static [&'static [DotDense]],
@@ -154,6 +156,7 @@ macro_rules! kernel_table {
                 &[$(&[$(dot_i8::<$r, $p, false>),*]),*],
                 &[$(&[$(dot_i8::<$r, $p, { <$S as Lanes>::SATURATES }>),*]),*],
             ],
+            stream_rows: &[$($few),*],
             stream_i8: [
                 &[],
                 &[],

@@ -197,7 +197,7 @@ fn bits_do_not_depend_on_company() {
                 let alone: Vec<f32> =
                     x.chunks_exact(cols).flat_map(|x| run(isa, exact, &teams[0], x, 1, &matrix, None)).collect();
                 for team in &teams {
-                    for chunk in [2, 3, 7, 8, 9, 16, 17, 33, 64, 100] {
+                    for chunk in [2, 3, 5, 7, 8, 9, 12, 13, 16, 17, 33, 64, 100] {
                         let together: Vec<f32> = x
                             .chunks(chunk * cols)
                             .flat_map(|x| run(isa, exact, team, x, x.len() / cols, &matrix, None))
