@@ -1,59 +1,40 @@
-/* chat: a conversation on the terminal. Ctrl-C stops an answer, Ctrl-D ends.
- *
- *     chat [MODEL_FOLDER]
- */
+/* chat [MODEL_FOLDER]: a conversation on the terminal. Ctrl-C stops an answer, Ctrl-D ends. */
 #include <gomlx.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { TURNS = 64, LONGEST = 8192 };
-static char said[TURNS][LONGEST];
+enum { TURNS = 64, ROOM = 8192 };
+static char said[TURNS][ROOM];
 static gomlx_control *volatile current;
 
 static void stop_answer(int signal_number)
 {
-    (void)signal_number;
-    gomlx_control_cancel(current); /* one of the few calls that a signal handler may make */
+    gomlx_control_cancel(signal_number == SIGINT ? current : NULL); /* one of the few calls that a handler may make */
 }
 
-static int32_t show(const gomlx_chunk *chunk, void *answer)
+static int32_t show(const gomlx_chunk *part, void *all) /* not 0: nobody reads on, or no room; the model stops */
 {
-    size_t len = strlen(answer);
-    if (len + chunk->text.len >= LONGEST)
-        return 1; /* no room for more: the model stops */
-    memcpy((char *)answer + len, chunk->text.data, chunk->text.len + 1);
-    printf("%s", chunk->text.data);
-    return fflush(stdout);
+    return fputs(part->text.data, stdout) < 0 || strlen(all) + part->text.len >= ROOM || !strcat(all, part->text.data);
 }
 
 int main(int argc, char **argv)
 {
     const char *folder = argc > 1 ? argv[1] : "models/llama-tales-16m-4bit";
+    gomlx_message turns[TURNS];
     gomlx_error error;
     gomlx_model *model = NULL;
     if (gomlx_model_load(folder, strlen(folder), NULL, &model, &error) != GOMLX_OK)
         return fprintf(stderr, "chat: %s\n", error.message), 1;
-
-    gomlx_message turns[TURNS];
-    signal(SIGINT, stop_answer);
-    for (size_t n = 0; n < TURNS && (printf("> "), fflush(stdout), fgets(said[n], LONGEST, stdin)); n += 2) {
-        turns[n] = (gomlx_message){{"user", 4}, {said[n], strcspn(said[n], "\n")}};
+    signal(SIGINT, stop_answer), setvbuf(stdout, NULL, _IONBF, 0);
+    for (size_t n = 0; n < TURNS && (printf("> "), fgets(said[n], ROOM, stdin)); n += 2) {
         gomlx_request request;
         gomlx_request_init(&request, sizeof request, NULL);
-        request.messages = turns; /* all of them: what earlier answers computed is not computed again */
-        request.message_count = n + 1;
-        request.temperature = 0.7f;
-        request.max_tokens = 200;
-        request.control = current = gomlx_control_new();
-        gomlx_status status = gomlx_generate(model, &request, show, said[n + 1], NULL, &error);
-        puts(status == GOMLX_OK ? "" : error.message);
+        turns[n] = (gomlx_message){{"user", 4}, {said[n], strcspn(said[n], "\n")}};
+        request.messages = turns, request.message_count = n + 1; /* what was computed before is not computed again */
+        request.temperature = 0.7f, request.max_tokens = 200, request.control = current = gomlx_control_new();
+        puts(gomlx_generate(model, &request, show, said[n + 1], NULL, &error) == GOMLX_OK ? "" : error.message);
         turns[n + 1] = (gomlx_message){{"assistant", 9}, {said[n + 1], strlen(said[n + 1])}};
-
-        gomlx_control *used = current;
-        current = NULL;
-        gomlx_control_free(used);
+        current = NULL, gomlx_control_free((gomlx_control *)request.control);
     }
-    gomlx_model_free(model);
-    return 0;
+    return gomlx_model_free(model), 0;
 }

@@ -1,7 +1,4 @@
-/* classify: which of a few labels fits each text, without generating anything.
- *
- *     classify [TEXT...]
- */
+/* classify [TEXT...]: which of a few labels fits each text, without generating anything. */
 #include <gomlx.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,4 @@
-/* discover: which models lie below a folder, and why the others can't be loaded.
- *
- *     discover [FOLDER]
- */
+/* discover [FOLDER]: which models lie below a folder, and why the others can't be loaded. */
 #include <gomlx.h>
 #include <stdio.h>
 #include <string.h>

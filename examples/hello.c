@@ -1,7 +1,4 @@
-/* hello: a model continues a text, in this very process.
- *
- *     hello [PROMPT [MODEL_FOLDER]]
- */
+/* hello [PROMPT [MODEL_FOLDER]]: a model continues a text, in this very process. */
 #include <gomlx.h>
 #include <stdio.h>
 #include <string.h>

@@ -8,11 +8,9 @@
 // is right. Handles are moved, not copied; one that was moved from may only be assigned to or destroyed.
 #ifndef GOMLX_HPP
 #define GOMLX_HPP
-
 #include "gomlx.h"
 
 #include <cstddef>
-#include <cstdint>
 #include <iterator>
 #include <memory>
 #include <stdexcept>
@@ -37,9 +35,7 @@ namespace detail {
 template <class Function, class... Arguments> gomlx_status check(Function function, Arguments... arguments) {
     gomlx_error record;
     gomlx_status status = function(arguments..., &record);
-    if (status < 0)
-        throw error(status, record.message);
-    return status;
+    return status < 0 ? throw error(status, record.message) : status;
 }
 struct release {
     void operator()(gomlx_model *handle) const noexcept { gomlx_model_free(handle); }
@@ -48,6 +44,10 @@ struct release {
     void operator()(gomlx_catalog *handle) const noexcept { gomlx_catalog_free(handle); }
 };
 template <class T> using handle = std::unique_ptr<T, release>;
+/// A handle of a function that has no error record.
+template <class T> handle<T> given(T *out) {
+    return out ? handle<T>(out) : throw error(gomlx_last_error()->code, gomlx_last_error()->message);
+}
 /// The handle or struct that a function hands out.
 template <class T, class Function, class... Arguments> handle<T> made(Function function, Arguments... arguments) {
     T *out = nullptr;
@@ -66,10 +66,8 @@ Container sized(Container out, Function function, Arguments... arguments) {
     for (size_t needed = 0;; out.resize(needed + 1)) {
         gomlx_error record;
         gomlx_status status = function(arguments..., out.data(), out.size(), &needed, &record);
-        if (status >= 0)
-            return out.resize(needed), out;
         if (status != GOMLX_ERR_BUFFER)
-            throw error(status, record.message);
+            return status < 0 ? throw error(status, record.message) : (out.resize(needed), std::move(out));
     }
 }
 /// A struct of the C interface with its defaults.
@@ -81,17 +79,13 @@ template <class T, gomlx_status (*init)(T *, size_t, gomlx_error *)> struct defa
 /// A cancel flag and progress meter: `request.control = control.get()`, also for the options of a load.
 class control : detail::handle<gomlx_control> {
 public:
-    control() : unique_ptr(gomlx_control_new()) {
-        if (!get())
-            throw error(gomlx_last_error()->code, gomlx_last_error()->message);
-    }
+    control() : unique_ptr(detail::given(gomlx_control_new())) {}
     /// From any thread, more than once.
     void cancel() const noexcept { gomlx_control_cancel(get()); }
     /// Bytes of a load or prompt tokens of a request: done, total.
     std::pair<uint64_t, uint64_t> progress() const {
-        std::pair<uint64_t, uint64_t> out;
-        detail::check(gomlx_control_progress, get(), &out.first, &out.second);
-        return out;
+        uint64_t done = 0, total = 0;
+        return detail::check(gomlx_control_progress, get(), &done, &total), std::pair(done, total);
     }
     using unique_ptr::get;
 };
@@ -157,10 +151,7 @@ public:
     /// Starts an answer. It is computed from now on; several at once are computed together.
     generation generate(const gomlx_request &what) const {
         auto started = detail::made<gomlx_generation>(gomlx_generation_start, get(), &what);
-        detail::handle<gomlx_model> owner(gomlx_model_clone(get()));
-        if (!owner)
-            throw error(gomlx_last_error()->code, gomlx_last_error()->message);
-        return generation(std::move(started), std::move(owner));
+        return generation(std::move(started), detail::given(gomlx_model_clone(get())));
     }
     generation generate(std::string_view prompt) const { return generate(request(prompt)); }
     /// Labels every text of the request.
@@ -204,5 +195,4 @@ public:
     gomlx_model_info operator[](size_t i) const { return detail::told<gomlx_model_info>(gomlx_catalog_get, get(), i); }
 };
 } // namespace gomlx
-
 #endif
