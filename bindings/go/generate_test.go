@@ -222,9 +222,9 @@ func TestCloseUnderTheFeetOfOthers(t *testing.T) {
 }
 
 func TestForgottenModelIsGivenBack(t *testing.T) {
-	before := live(t)
+	before, models := live(t), workers(t)
 	must[*gomlx.Model](t)(gomlx.Load(domains))
-	for end := time.Now().Add(10 * time.Second); live(t) != before; runtime.GC() {
+	for end := time.Now().Add(10 * time.Second); live(t) != before || workers(t) != models; runtime.GC() {
 		if time.Now().After(end) {
 			t.Fatalf("handles %v, before %v", live(t), before)
 		}

@@ -61,6 +61,19 @@ const (
 	PrecisionExact = Precision(C.GOMLX_PRECISION_EXACT)
 )
 
+// Sharing says whether a loaded model is shared within the process.
+type Sharing int32
+
+const (
+	// SharingNone is a model of this caller's own.
+	SharingNone = Sharing(C.GOMLX_SHARING_NONE)
+	// SharingProcess gives all callers that ask so for the same folder with the same options one model, also while it
+	// still loads. It lives until the last of them closes it.
+	SharingProcess = Sharing(C.GOMLX_SHARING_PROCESS)
+	// SharingKept is SharingProcess, and the model stays until the process ends.
+	SharingKept = Sharing(C.GOMLX_SHARING_KEPT)
+)
+
 // LoadOption changes how a model is loaded.
 type LoadOption func(*loading)
 
@@ -99,6 +112,12 @@ func WithWeights(w Weights) LoadOption {
 // WithPrecision sets how the cpu backend multiplies; default PrecisionFast.
 func WithPrecision(p Precision) LoadOption {
 	return func(l *loading) { l.options.precision = C.gomlx_precision(p) }
+}
+
+// WithSharing lets others in this process have the same model; default SharingNone. Code in other languages that runs in
+// the process is among them.
+func WithSharing(s Sharing) LoadOption {
+	return func(l *loading) { l.options.sharing = C.gomlx_sharing(s) }
 }
 
 // WithMaxSequences sets how many sequences are computed together; default 32.

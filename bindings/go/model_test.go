@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gomlx/libgomlx/bindings/go"
@@ -110,6 +111,74 @@ func TestDiscover(t *testing.T) {
 	}
 	if _, err := gomlx.Discover(models + "nowhere"); !errors.Is(err, gomlx.ErrIO) {
 		t.Errorf("no such folder: %v", err)
+	}
+}
+
+// workers counts the models in memory.
+func workers(t *testing.T) int {
+	t.Helper()
+	return must[gomlx.RuntimeInfo](t)(gomlx.Runtime()).LiveWorkers
+}
+
+func TestSharing(t *testing.T) {
+	before := workers(t)
+	process := []gomlx.LoadOption{gomlx.WithSharing(gomlx.SharingProcess), gomlx.WithContextLength(777)}
+	together := make([]*gomlx.Model, 8) // also while it still loads
+	var loads sync.WaitGroup
+	for i := range together {
+		loads.Add(1)
+		go func() {
+			defer loads.Done()
+			model, err := gomlx.Load(domains, process...)
+			if err != nil {
+				t.Error(err)
+			}
+			together[i] = model
+		}()
+	}
+	loads.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	if now := workers(t); now != before+1 {
+		t.Errorf("%d models for %d callers", now-before, len(together))
+	}
+	own := load(t, domains, gomlx.WithContextLength(777))
+	other := load(t, domains, gomlx.WithSharing(gomlx.SharingProcess), gomlx.WithContextLength(778))
+	if now := workers(t); now != before+3 {
+		t.Errorf("%d models, expected a shared one, one of a caller's own, and one with other options", now-before)
+	}
+	for _, model := range together[1:] {
+		model.Close()
+	}
+	want := must[string](t)(collect(own.Generate(background, "Sentence:", gomlx.WithMaxTokens(4))))
+	if got, err := collect(together[0].Generate(background, "Sentence:", gomlx.WithMaxTokens(4))); got != want || err != nil {
+		t.Errorf("%q, %v after others closed the model, expected %q", got, err, want)
+	}
+	for _, model := range []*gomlx.Model{together[0], own, other} {
+		model.Close()
+	}
+	if now := workers(t); now != before {
+		t.Errorf("%d models after the last was closed", now-before)
+	}
+}
+
+func TestKeptModelStays(t *testing.T) {
+	handles := live(t)
+	load(t, domains, gomlx.WithSharing(gomlx.SharingKept), gomlx.WithContextLength(779)).Close()
+	models := workers(t)
+	for _, sharing := range []gomlx.Sharing{gomlx.SharingProcess, gomlx.SharingKept} {
+		again := load(t, domains, gomlx.WithSharing(sharing), gomlx.WithContextLength(779))
+		if now := workers(t); now != models {
+			t.Errorf("%d models while it is used again, expected %d", now, models)
+		}
+		again.Close()
+		if now := workers(t); now != models || live(t) != handles {
+			t.Errorf("%d models, handles %v, expected %d, %v", now, live(t), models, handles)
+		}
+	}
+	if _, err := gomlx.Load(domains, gomlx.WithSharing(3)); !errors.Is(err, gomlx.ErrArgument) {
+		t.Errorf("%v for a sharing that does not exist", err)
 	}
 }
 
