@@ -36,18 +36,20 @@ class Shape:
     context: int
     bos: int
     eos: tuple
+    tied: bool = True
 
     @property
     def gemma(self):
         return self.family == "gemma3_text"
 
 
-# From the config.json of google/gemma-3-1b-it, google/gemma-3-270m, meta-llama/Llama-3.2-1B, Qwen/Qwen3-0.6B and
-# Qwen/Qwen2.5-0.5B. All of them tie the output head to the embedding.
+# From the config.json of google/gemma-3-1b-it, google/gemma-3-270m, meta-llama/Llama-3.2-1B, meta-llama/Llama-3.1-8B,
+# Qwen/Qwen3-0.6B and Qwen/Qwen2.5-0.5B. All but the 8B tie the output head to the embedding.
 PRESETS = {
     "gemma3-1b": Shape("gemma3_text", 1152, 26, 6912, 4, 1, 256, 262144, 32768, 2, (1, 106)),
     "gemma3-270m": Shape("gemma3_text", 640, 18, 2048, 4, 1, 256, 262144, 32768, 2, (1,)),
     "llama3.2-1b": Shape("llama", 2048, 16, 8192, 32, 8, 64, 128256, 131072, 128000, (128001,)),
+    "llama3.1-8b": Shape("llama", 4096, 32, 14336, 32, 8, 128, 128256, 131072, 128000, (128001,), tied=False),
     "qwen3-0.6b": Shape("qwen3", 1024, 28, 3072, 16, 8, 128, 151936, 40960, 151643, (151645,)),
     "qwen2.5-0.5b": Shape("qwen2", 896, 24, 4864, 14, 2, 64, 151936, 32768, 151643, (151643,)),
 }
@@ -76,7 +78,7 @@ def config(s, bits):
         max_position_embeddings=s.context,
         rms_norm_eps=1e-5 if s.family == "llama" else 1e-6,
         rope_theta=5e5 if s.family == "llama" else 1e6,
-        tie_word_embeddings=True,
+        tie_word_embeddings=s.tied,
         torch_dtype="bfloat16",
         bos_token_id=s.bos,
         eos_token_id=list(s.eos),
@@ -103,6 +105,8 @@ def matrices(s):
     """(MLX name, GGUF name, rows, columns) of every matrix."""
     q, kv = s.heads * s.head_dim, s.kv_heads * s.head_dim
     yield "model.embed_tokens", "token_embd", s.vocabulary, s.hidden
+    if not s.tied:
+        yield "lm_head", "output", s.vocabulary, s.hidden
     for i in range(s.layers):
         m, g = f"model.layers.{i}.", f"blk.{i}."
         yield m + "self_attn.q_proj", g + "attn_q", q, s.hidden
