@@ -76,7 +76,7 @@ test-swift: ## Swift binding: XCTest, the document's snippets, a stranger's pack
 	@scripts/swift-tests
 
 soak-swift: library ## Swift: resident memory over 20,000 answers
-	@cd bindings/swift && ../../scripts/swift env GOMLX_SOAK=20000 swift test --disable-index-store \
+	@cd bindings/swift && ../../scripts/swift env GOMLX_SOAK=20000 swift test \
 	    --scratch-path $(CURDIR)/target/swift/build --filter SoakTests
 
 bench-swift: library ## What pulling a token through Swift costs more than through C
