@@ -10,6 +10,8 @@
 pub mod activations;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod elementwise;
 pub mod lanes;

@@ -147,20 +147,3 @@ impl Lanes for Portable {
 }
 
 kernel_table!(Portable, bf16: false, rows: 4, few_rows: 4, stream: [1, 2, 3, 4], dots: { 1: [1, 2, 3, 4] });
-
-/// The same loops compiled for AVX2: the compiler makes two vectors of each 16 lanes. No FMA is fused into them, so
-/// the bits are the portable ones.
-#[cfg(target_arch = "x86_64")]
-pub(super) mod avx2 {
-    use super::super::table::kernel_table;
-    use super::{Lanes, Portable, Rows};
-    kernel_table!(
-        Portable,
-        #[target_feature(enable = "avx2,fma,f16c")],
-        bf16: false,
-        rows: 4,
-        few_rows: 4,
-        stream: [1, 2, 3, 4],
-        dots: { 1: [1, 2, 3, 4] }
-    );
-}

@@ -25,7 +25,7 @@ pub struct Table {
     pub rows: usize,
     /// Whether [`Table::dot_bf16`] may be called.
     pub bf16: bool,
-    /// Up to this many rows stream, more go by tiles.
+    /// Up to this many rows stream, more go by tiles; 0 where nothing streams.
     pub few_rows: usize,
     /// Stored words to a panel as they are.
     pub words: unsafe fn(&Rows, usize, usize, *mut u32),
@@ -97,11 +97,13 @@ macro_rules! kernel_table {
             // SAFETY: as above.
             unsafe { product::dot_i8::<$S, R, P, WIDE>(o, s) }
         }
+        #[allow(dead_code)] // where nothing streams
         $(#[$features])?
         unsafe fn stream_i8<const BITS: u32, const R: usize, const WIDE: bool>(s: &Stream, g: &Groups) {
             // SAFETY: as above.
             unsafe { stream::stream_i8::<$S, BITS, R, WIDE>(s, g) }
         }
+        #[allow(dead_code)] // where nothing streams
         $(#[$features])?
         unsafe fn stream_bf16<const R: usize>(s: &Stream, columns: usize) {
             // SAFETY: as above.
@@ -186,7 +188,9 @@ impl Table {
     pub fn of(isa: Isa) -> &'static Table {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx2Vnni => &super::portable::avx2::TABLE,
+            Isa::Avx2 => &super::avx2::maddubs::TABLE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Vnni => &super::avx2::vnni::TABLE,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => &super::avx512::vnni::TABLE,
             #[cfg(target_arch = "x86_64")]
