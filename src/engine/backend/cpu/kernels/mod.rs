@@ -19,6 +19,8 @@ pub mod largest;
 pub mod math;
 #[cfg(test)]
 pub mod naive;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod norm;
 mod portable;
 pub mod product;

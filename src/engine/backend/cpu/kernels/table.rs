@@ -195,6 +195,10 @@ impl Table {
             Isa::Avx512Vnni => &super::avx512::vnni::TABLE,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => &super::avx512::bf16::TABLE,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => &super::neon::base::TABLE,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => &super::neon::dotprod::TABLE,
             _ => &super::portable::TABLE,
         }
     }

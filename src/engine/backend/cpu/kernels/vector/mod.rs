@@ -6,7 +6,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "aarch64")]
-mod neon;
+pub(in crate::engine::backend::cpu::kernels) mod neon;
 mod portable;
 
 use super::Isa;

@@ -12,6 +12,19 @@ pub unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Neon>()
 }
 
+/// Half-precision numbers as floats. The conversion is part of the base instruction set, but Rust's intrinsic for it is
+/// not stable yet.
+#[inline(always)]
+pub(in crate::engine::backend::cpu::kernels) unsafe fn widen_f16(half: uint16x4_t) -> float32x4_t {
+    let wide: float32x4_t;
+    // SAFETY: values only; NEON is part of 64-bit Arm.
+    unsafe {
+        std::arch::asm!("fcvtl {o:v}.4s, {i:v}.4h", i = in(vreg) half, o = out(vreg) wide,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    wide
+}
+
 /// Four floats in a register.
 #[derive(Clone, Copy)]
 pub struct Neon(float32x4_t);
@@ -38,15 +51,8 @@ impl Vector for Neon {
     }
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> Self {
-        // SAFETY: see above. The conversion is part of the base instruction set, but Rust's intrinsic for it is not
-        // stable yet.
-        unsafe {
-            let half = vld1_u16(from);
-            let wide: float32x4_t;
-            std::arch::asm!("fcvtl {o:v}.4s, {i:v}.4h", i = in(vreg) half, o = out(vreg) wide,
-                options(pure, nomem, nostack, preserves_flags));
-            Self(wide)
-        }
+        // SAFETY: see above.
+        unsafe { Self(widen_f16(vld1_u16(from))) }
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
@@ -55,7 +61,7 @@ impl Vector for Neon {
     }
     #[inline(always)]
     unsafe fn store_f16(self, to: *mut u16) {
-        // SAFETY: see above; as for load_f16.
+        // SAFETY: see above; as for widen_f16, Rust's intrinsic is not stable yet.
         unsafe {
             let half: uint16x4_t;
             std::arch::asm!("fcvtn {o:v}.4h, {i:v}.4s", i = in(vreg) self.0, o = out(vreg) half,
