@@ -433,7 +433,7 @@ typedef struct gomlx_memory_info {
      */
     uint32_t reserved;
     /**
-     * In use: weights (mapped ones included), KV cache, activations.
+     * In use: weights (mapped ones included), KV cache, activations; with the mlx backend all that MLX's allocator holds.
      */
     uint64_t active;
     /**

@@ -12,7 +12,7 @@
 //! | `{"do": "domains", "texts": FILE, "template": …, "labels": […]}` | `rate`, `right` |
 //! | `{"do": "domains-alone", …}` | the same, a call each; `different`: answers that are not those of one call |
 //! | `{"do": "idle", "seconds": 2}` | `cores`: processor time used while nothing is asked, of one core |
-//! | `{"do": "memory"}` | `active`, `peak`: bytes |
+//! | `{"do": "memory"}` (also `reset`: the peak starts again) | `active`, `peak`: bytes |
 //! | `{"do": "ceilings", "threads": 2}` | what the machine can do at most |
 //! | `{"do": "reading", "threads": 2}` | `rate`: bytes a second read from memory just now |
 //!
@@ -77,6 +77,9 @@ fn serve() {
             }
             "memory" => {
                 let usage = gomlx::engine::memory::usage();
+                if request["reset"] == true {
+                    gomlx::engine::memory::reset_peak();
+                }
                 json!({"active": usage.active, "peak": usage.peak})
             }
             "idle" => {

@@ -4,7 +4,7 @@
 //! [`Reservation`] drops, so `active` is the sum of what lives and a limit can refuse before the system does.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::error::{Result, fail};
 
@@ -12,6 +12,7 @@ static ACTIVE: AtomicU64 = AtomicU64::new(0);
 static PEAK: AtomicU64 = AtomicU64::new(0);
 static CACHED: AtomicU64 = AtomicU64::new(0);
 static MAPPED: AtomicU64 = AtomicU64::new(0);
+static ON_DEVICE: AtomicU64 = AtomicU64::new(0);
 static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 static CACHE_LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 static IDLE: AtomicU64 = AtomicU64::new(0);
@@ -21,7 +22,7 @@ static CLEAR_EPOCH: AtomicU64 = AtomicU64::new(0);
 /// The process's figures at one moment, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// In use: weights (mapped ones included), KV cache, activations.
+    /// In use: weights (mapped ones included), KV cache, activations; on a device all that its allocator holds.
     pub active: u64,
     /// The largest `active` since the start or the last [`reset_peak`].
     pub peak: u64,
@@ -46,6 +47,46 @@ pub enum Kind {
     Owned,
     /// A file mapping.
     Mapped,
+    /// What the [`Device`]'s allocator holds for us.
+    Device,
+}
+
+impl Kind {
+    /// Where it is counted beside `active`.
+    fn part(self) -> Option<&'static AtomicU64> {
+        match self {
+            Self::Owned => None,
+            Self::Mapped => Some(&MAPPED),
+            Self::Device => Some(&ON_DEVICE),
+        }
+    }
+}
+
+/// An allocator that counts what it holds itself, temporaries included.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    /// Its figures, in bytes.
+    pub figures: fn() -> DeviceFigures,
+    /// Starts its peak again from what is active now.
+    pub reset_peak: fn(),
+}
+
+/// What a device's allocator says, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeviceFigures {
+    /// In use.
+    pub active: u64,
+    /// The largest `active` since the start or the last reset.
+    pub peak: u64,
+    /// Kept for reuse.
+    pub cached: u64,
+}
+
+static DEVICE: OnceLock<Device> = OnceLock::new();
+
+/// Has `device` counted in [`usage`] from now on; only the first counts.
+pub fn count_device(device: Device) {
+    let _ = DEVICE.set(device);
 }
 
 /// Bytes counted as active until this drops.
@@ -68,8 +109,8 @@ pub fn reserve(bytes: usize, kind: Kind, what: &str) -> Result<Reservation> {
         match ACTIVE.compare_exchange_weak(active, next, Relaxed, Relaxed) {
             Ok(_) => {
                 PEAK.fetch_max(next, Relaxed);
-                if kind == Kind::Mapped {
-                    MAPPED.fetch_add(bytes, Relaxed);
+                if let Some(part) = kind.part() {
+                    part.fetch_add(bytes, Relaxed);
                 }
                 return Ok(Reservation { bytes, kind });
             }
@@ -88,18 +129,22 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         ACTIVE.fetch_sub(self.bytes, Relaxed);
-        if self.kind == Kind::Mapped {
-            MAPPED.fetch_sub(self.bytes, Relaxed);
+        if let Some(part) = self.kind.part() {
+            part.fetch_sub(self.bytes, Relaxed);
         }
     }
 }
 
 /// The figures now.
 pub fn usage() -> Usage {
+    let device = DEVICE.get().map_or_else(DeviceFigures::default, |device| (device.figures)());
+    let (active, on_device) = (ACTIVE.load(Relaxed), ON_DEVICE.load(Relaxed));
+    // What is reserved for the device is part of what its allocator counts, once it is there.
+    let elsewhere = active.saturating_sub(on_device);
     Usage {
-        active: ACTIVE.load(Relaxed),
-        peak: PEAK.load(Relaxed),
-        cached: CACHED.load(Relaxed),
+        active: elsewhere + device.active.max(on_device),
+        peak: PEAK.load(Relaxed).max(elsewhere + device.peak),
+        cached: CACHED.load(Relaxed) + device.cached,
         mapped: MAPPED.load(Relaxed),
         limit: LIMIT.load(Relaxed),
         cache_limit: CACHE_LIMIT.load(Relaxed),
@@ -121,6 +166,9 @@ pub fn set_cache_limit(bytes: u64) {
 /// Starts `peak` again from what is active now.
 pub fn reset_peak() {
     PEAK.store(ACTIVE.load(Relaxed), Relaxed);
+    if let Some(device) = DEVICE.get() {
+        (device.reset_peak)();
+    }
 }
 
 /// Asks every pool to return what it keeps for reuse: idle owners at once, busy ones at their next idle moment.

@@ -13,7 +13,7 @@ pub struct gomlx_memory_info {
     pub struct_size: u32,
     /// 0.
     pub reserved: u32,
-    /// In use: weights (mapped ones included), KV cache, activations.
+    /// In use: weights (mapped ones included), KV cache, activations; with the mlx backend all that MLX's allocator holds.
     pub active: u64,
     /// The largest `active` since the start or the last `gomlx_memory_reset_peak`.
     pub peak: u64,

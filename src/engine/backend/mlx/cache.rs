@@ -115,10 +115,10 @@ impl Cache {
             }
             // Given back before less is taken: this cannot be refused.
             group.active = None;
-            group.active = Some(memory::reserve(room * page_bytes, Kind::Owned, "KV pages")?);
+            group.active = Some(memory::reserve(room * page_bytes, Kind::Device, "KV pages")?);
         } else {
             // Where the limit refuses room to grow into, what is needed may still fit. Old and new live side by side.
-            let reserve = |room: usize| Ok((room, memory::reserve(room * page_bytes, Kind::Owned, "KV pages")?));
+            let reserve = |room: usize| Ok((room, memory::reserve(room * page_bytes, Kind::Device, "KV pages")?));
             let (taken, active) = reserve(room).or_else(|_| reserve(pages))?;
             let layers = group.layers.iter().map(|layer| layer.with_pages(taken)).collect::<Result<_>>()?;
             (group.layers, group.active, room) = (layers, Some(active), taken);

@@ -7,10 +7,12 @@ use mlx_rs::{Device, DeviceType};
 use super::array::{done, install_handler};
 use crate::engine::backend::MlxDevice;
 use crate::engine::error::Result;
+use crate::engine::memory;
 
 /// The device that MLX chose for this process, or its CPU device where `GOMLX_MLX_DEVICE` is `cpu`.
 pub fn place() -> Result<MlxDevice> {
     install_handler();
+    memory::count_device(memory::Device { figures, reset_peak });
     if std::env::var("GOMLX_MLX_DEVICE").is_ok_and(|device| device == "cpu") {
         Device::set_default(&Device::cpu());
     }
@@ -22,6 +24,23 @@ pub fn place() -> Result<MlxDevice> {
     let name = info.text(c"device_name").unwrap_or_else(|| "a GPU".into());
     let memory = [c"max_recommended_working_set_size", c"total_memory", c"memory_size"];
     Ok(MlxDevice { gpu: true, name, memory: memory.iter().find_map(|key| info.number(key)) })
+}
+
+/// What MLX's allocator says.
+fn figures() -> memory::DeviceFigures {
+    let bytes =
+        |figure: std::result::Result<usize, mlx_rs::error::Exception>| done(figure).map_or(0, |bytes| bytes as u64);
+    memory::DeviceFigures {
+        active: bytes(mlx_rs::memory::active_memory()),
+        peak: bytes(mlx_rs::memory::peak_memory()),
+        cached: bytes(mlx_rs::memory::cache_memory()),
+    }
+}
+
+fn reset_peak() {
+    if let Err(fault) = done(mlx_rs::memory::reset_peak_memory()) {
+        log::warn!("{fault}");
+    }
 }
 
 /// What mlx-c knows about the default device; nothing where it cannot say.

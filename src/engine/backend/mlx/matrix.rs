@@ -79,7 +79,7 @@ impl Matrix {
     fn with(rows: usize, cols: usize, layout: Layout) -> Result<Self> {
         let parts = layout.parts();
         let bytes = parts.iter().map(|part| part.nbytes()).sum();
-        let active = memory::reserve(bytes, Kind::Owned, "weights")?;
+        let active = memory::reserve(bytes, Kind::Device, "weights")?;
         done(mlx_rs::transforms::eval(parts))?;
         let whole = Whole { rows, cols, layout, expanded: RefCell::default(), _active: active };
         Ok(Self { first: 0, rows, whole: Rc::new(whole) })
@@ -195,7 +195,7 @@ impl Whole {
             return Ok(expanded.clone());
         }
         let expanded = self.layout.numbers(None)?;
-        if let Ok(active) = memory::reserve(expanded.nbytes(), Kind::Owned, "expanded weights") {
+        if let Ok(active) = memory::reserve(expanded.nbytes(), Kind::Device, "expanded weights") {
             done(expanded.eval())?;
             *self.expanded.borrow_mut() = Some((expanded.clone(), active));
         }
