@@ -62,9 +62,6 @@ pub struct Classification {
 /// The place of the text in a template.
 const SLOT: &str = "{text}";
 
-/// Questions that wait or run at once: enough to fill steps, few enough to leave the queue to others.
-const IN_FLIGHT: usize = 512;
-
 impl Model {
     /// Labels every text. Results come in the order of the texts, each what it would be alone.
     pub fn classify(&self, request: &ClassifyRequest) -> Result<Vec<Classification>> {
@@ -183,7 +180,7 @@ impl<'a> Run<'a> {
             for question in questions {
                 let (prompt, question) = question?;
                 loop {
-                    if in_flight.len() == IN_FLIGHT {
+                    if in_flight.len() == self.model.in_flight() {
                         self.collect(&mut in_flight, &mut answers, total)?;
                     }
                     match self.submit(prompt.clone(), question.clone(), false) {

@@ -93,6 +93,8 @@ struct Inner {
     template: ChatTemplate,
     info: ModelInfo,
     end_tokens: Vec<u32>,
+    /// Questions of one call that wait or run at once.
+    in_flight: usize,
 }
 
 /// The longest context taken without being asked for.
@@ -115,10 +117,12 @@ impl Model {
         let mut info = ModelInfo::of(&loaded.summary, template.exists());
         info.context_length = limits.context;
         let end_tokens = loaded.summary.eos.clone();
+        // As many as run, so that the next step finds them waiting; the other half of the queue is for others.
+        let in_flight = limits.questions().saturating_add(limits.queue / 2);
         let (residence, device) = Residence::found(path, loaded, options, backend, limits, control)?;
         info.device = device;
         log::info!("loaded {} in {:.3} s: {:?}", info.path.display(), began.elapsed().as_secs_f64(), info.device);
-        Ok(Model(Arc::new(Inner { residence, tokenizer, template, info, end_tokens })))
+        Ok(Model(Arc::new(Inner { residence, tokenizer, template, info, end_tokens, in_flight })))
     }
 
     /// What it is.
@@ -220,6 +224,11 @@ impl Model {
     /// Hands a request of any kind to the scheduler.
     pub(super) fn submit(&self, submission: Submission) -> Result<()> {
         self.0.residence.submit(submission)
+    }
+
+    /// Questions of one call that may wait or run at once.
+    pub(super) fn in_flight(&self) -> usize {
+        self.0.in_flight
     }
 
     /// Where its worker lives.

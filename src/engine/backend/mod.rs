@@ -131,6 +131,26 @@ pub struct Summary {
     pub logprobs: Vec<f32>,
 }
 
+/// A [`Summary`] on a device that computes while the host goes on.
+#[derive(Clone, Debug)]
+pub struct Coming<A> {
+    /// The index of each row's first largest logit.
+    pub best: A,
+    /// Its value.
+    pub largest: A,
+    /// See [`Summary::logprobs`]; `None` where none were asked for.
+    pub logprobs: Option<A>,
+}
+
+/// What [`Backend::summarise`] gives.
+#[derive(Clone, Debug)]
+pub enum Summarised<A> {
+    /// The figures.
+    Known(Summary),
+    /// They come: [`Backend::flush`] puts them to work, [`Backend::await_summary`] waits for them.
+    Coming(Coming<A>),
+}
+
 /// What computes, in words and numbers, for `gomlx_runtime_describe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -201,6 +221,18 @@ pub trait Backend: Sized + 'static {
 
     /// Rows `tokens` of `table`, times `scale`: `[tokens, cols]`.
     fn embed(&self, table: &Self::Matrix, tokens: &[u32], scale: f32) -> Result<Self::Act>;
+    /// [`embed`](Self::embed) before all tokens are known: for each `(i, row)` of `following`, token `i` is the largest
+    /// logit's of `row` of what is coming.
+    fn embed_following(
+        &self,
+        _table: &Self::Matrix,
+        _tokens: &[u32],
+        _coming: &Coming<Self::Act>,
+        _following: &[(usize, usize)],
+        _scale: f32,
+    ) -> Result<Self::Act> {
+        fail!(Internal, "nothing comes later on this backend")
+    }
     /// `x / sqrt(mean(x²) + eps) * weight`, row by row; `weight` holds any family's offset already.
     fn rms_norm(&self, x: &Self::Act, weight: &Self::Vector, eps: f32) -> Result<Self::Act>;
     /// The same input through several projections.
@@ -269,8 +301,12 @@ pub trait Backend: Sized + 'static {
     }
     /// What [`Summary`] says of logits, so that they need not come to the host: the log-softmax at each `(row,
     /// token)`. `None` where reading them is as cheap.
-    fn summarise(&self, _logits: &Self::Act, _tokens: &[(usize, u32)]) -> Result<Option<Summary>> {
+    fn summarise(&self, _logits: &Self::Act, _tokens: &[(usize, u32)]) -> Result<Option<Summarised<Self::Act>>> {
         Ok(None)
+    }
+    /// Waits for what [`summarise`](Self::summarise) said was coming.
+    fn await_summary(&self, _coming: &Coming<Self::Act>) -> Result<Summary> {
+        fail!(Internal, "nothing comes later on this backend")
     }
     /// `cap * tanh(x / cap)`.
     fn softcap(&self, x: Self::Act, cap: f32) -> Result<Self::Act>;
@@ -278,8 +314,9 @@ pub trait Backend: Sized + 'static {
     fn select_rows(&self, x: &Self::Act, rows: &[usize]) -> Result<Self::Act>;
     /// Copies the activation to the host, row-major, replacing what `out` held.
     fn read(&self, x: &Self::Act, out: &mut Vec<f32>) -> Result<()>;
-    /// Called after each step: whatever was asked for so far and left to be computed later is put to work now.
-    fn flush(&self, _cache: &mut Self::Cache) -> Result<()> {
+    /// Called after each step: whatever was asked for so far and left to be computed later is put to work now, and
+    /// with it what is `coming`.
+    fn flush(&self, _cache: &mut Self::Cache, _coming: Option<&Coming<Self::Act>>) -> Result<()> {
         Ok(())
     }
     /// Returns to the system what is kept for reuse and was asked for by

@@ -3,7 +3,7 @@
 use super::rope;
 use super::spec::DecoderSpec;
 use super::tensors::{DecoderTensors, LayerTensors, LinearTensors};
-use crate::engine::backend::{Attend, AttentionParams, Backend, CacheLayout, KvType, Linear, Rope, Segment};
+use crate::engine::backend::{Attend, AttentionParams, Backend, CacheLayout, Coming, KvType, Linear, Rope, Segment};
 use crate::engine::control::Control;
 use crate::engine::error::{Result, fail};
 use crate::engine::trace;
@@ -17,6 +17,9 @@ pub struct Decoder<B: Backend> {
     ropes: Vec<Rope<B>>,
     layers: Vec<Layer<B>>,
 }
+
+/// Tokens that are coming: of what, and which token is the largest logit's of which row.
+pub type Following<'a, A> = (&'a Coming<A>, &'a [(usize, usize)]);
 
 /// One layer, ready to run.
 struct Layer<B: Backend> {
@@ -108,12 +111,32 @@ impl<B: Backend> Decoder<B> {
         wanted: &[usize],
         between_layers: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Option<B::Act>> {
+        let x = self.embed(backend, tokens, None)?;
+        self.forward_embedded(backend, cache, x, segments, wanted, between_layers)
+    }
+
+    /// The embeddings of a step's tokens, some of which may be coming: see [`Backend::embed_following`].
+    pub fn embed(&self, backend: &B, tokens: &[u32], following: Option<Following<'_, B::Act>>) -> Result<B::Act> {
+        let _span = trace::span("embed", &[("rows", tokens.len())]);
+        let scale = self.spec.embed_scale;
+        match following {
+            None => backend.embed(&self.embed, tokens, scale),
+            Some((coming, following)) => backend.embed_following(&self.embed, tokens, coming, following, scale),
+        }
+    }
+
+    /// [`forward`](Self::forward) from the tokens' embeddings on.
+    pub fn forward_embedded(
+        &self,
+        backend: &B,
+        cache: &mut B::Cache,
+        mut x: B::Act,
+        segments: &[Segment],
+        wanted: &[usize],
+        between_layers: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<B::Act>> {
         let eps = self.spec.norm.eps;
         let positions: Vec<usize> = segments.iter().flat_map(|s| s.start..s.start + s.rows.len()).collect();
-        let mut x = {
-            let _span = trace::span("embed", &[("rows", tokens.len())]);
-            backend.embed(&self.embed, tokens, self.spec.embed_scale)?
-        };
         let Some(first) = self.layers.first() else { fail!(Internal, "a decoder without layers") };
         let mut normed = trace::op("norm", 0, || backend.rms_norm(&x, &first.attention_norm, eps))?;
         for (index, layer) in self.layers.iter().enumerate() {
@@ -134,7 +157,7 @@ impl<B: Backend> Decoder<B> {
                 if wanted.is_empty() {
                     return Ok(None);
                 }
-                if wanted.len() < tokens.len() {
+                if wanted.len() < positions.len() {
                     attended = backend.select_rows(&attended, wanted)?;
                     x = backend.select_rows(&x, wanted)?;
                 }

@@ -9,6 +9,7 @@ mod evaluation;
 mod exchange;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod faults;
+mod flight;
 #[cfg(all(test, feature = "shuttle"))]
 mod models;
 mod pages;
@@ -54,6 +55,16 @@ pub struct Limits {
     pub prefix_budget: Option<u64>,
     /// Bytes of weights that the worker holds.
     pub weights: u64,
+}
+
+/// Questions that run where one generation would.
+const QUESTIONS_PER_SEQUENCE: usize = 16;
+
+impl Limits {
+    /// Questions computed together.
+    pub fn questions(&self) -> usize {
+        self.sequences.saturating_mul(QUESTIONS_PER_SEQUENCE)
+    }
 }
 
 /// What a worker is made of, on its own thread.

@@ -5,13 +5,13 @@ use std::ops::Range;
 /// What the planner must know of a running sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Tokens whose keys and values are in the cache.
+    /// Tokens whose keys and values are in the cache, or on their way there.
     pub computed: usize,
-    /// Tokens known: prompt, and what was generated or is to be scored behind it.
+    /// Tokens known: prompt, and what was generated or is to be scored behind it. Counts one that the device knows.
     pub known: usize,
     /// It generates: its one new token must not wait.
     pub decoding: bool,
-    /// Its caller must read on before more is computed.
+    /// Its caller must read on before more is computed, or a step in flight decides what comes next.
     pub waits: bool,
 }
 

@@ -102,12 +102,20 @@ impl Submission {
 pub struct Sequence {
     /// What was asked for.
     pub request: Submission,
+    /// Its name among all that the worker ever admitted.
+    pub number: u64,
     /// Prompt and generated tokens.
     pub tokens: Vec<u32>,
     /// How many of them are computed as a prompt: the request's, or after a roll all that were kept.
     pub prompt: usize,
-    /// Tokens whose keys and values are in the cache.
+    /// Tokens whose keys and values are in the cache, as the last step that was read left it.
     pub computed: usize,
+    /// The same once the steps in flight are done.
+    pub submitted: usize,
+    /// The last step it was part of.
+    pub step: u64,
+    /// What that step will say.
+    pub awaits: Awaits,
     /// Page table of each layer group.
     pub pages: Vec<Vec<PageId>>,
     /// Pages promised to it in each group.
@@ -118,6 +126,17 @@ pub struct Sequence {
     pub metrics: Metrics,
     admitted: Instant,
     first_token: Option<Instant>,
+}
+
+/// What a step in flight will say of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// Nothing that decides how it goes on.
+    Nothing,
+    /// What decides how it goes on.
+    Outcome,
+    /// Its next token, that of this row of the step's summary; it goes on unless that token ends it.
+    Token(usize),
 }
 
 /// What came of one row of logits.
@@ -136,7 +155,7 @@ pub enum Row<'a> {
 
 impl Sequence {
     /// Starts the clock of an admitted request.
-    pub fn new(mut request: Submission, committed: Vec<usize>) -> Self {
+    pub fn new(mut request: Submission, committed: Vec<usize>, number: u64) -> Self {
         let admitted = Instant::now();
         let metrics = Metrics {
             prompt_tokens: request.prompt.len() as u64,
@@ -147,9 +166,13 @@ impl Sequence {
         let pages = vec![Vec::new(); committed.len()];
         Self {
             request,
+            number,
             prompt: tokens.len(),
             tokens,
             computed: 0,
+            submitted: 0,
+            step: 0,
+            awaits: Awaits::Nothing,
             pages,
             committed,
             cursor: Cursor::default(),
@@ -161,8 +184,30 @@ impl Sequence {
 
     /// What the planner must know.
     pub fn standing(&self) -> Standing {
-        let decoding = matches!(self.request.goal, Goal::Generate(_)) && self.computed >= self.prompt;
-        Standing { computed: self.computed, known: self.tokens.len(), decoding, waits: self.waits() }
+        let decoding = matches!(self.request.goal, Goal::Generate(_)) && self.submitted >= self.prompt;
+        let (coming, unknown) = match self.awaits {
+            Awaits::Nothing => (0, false),
+            Awaits::Outcome => (0, true),
+            Awaits::Token(_) => (1, false),
+        };
+        let waits = unknown || self.waits();
+        Standing { computed: self.submitted, known: self.tokens.len() + coming, decoding, waits }
+    }
+
+    /// What it awaits of a step that computes its tokens up to `end`, of which `row` of the summary is its only read
+    /// one.
+    pub fn expects(&self, end: usize, row: usize) -> Awaits {
+        match &self.request.goal {
+            // The one after the next must be wanted too.
+            Goal::Generate(generating)
+                if generating.roll.is_none()
+                    && generating.sampler.wants_largest_only()
+                    && end + 2 - self.prompt <= generating.max_tokens =>
+            {
+                Awaits::Token(row)
+            }
+            _ => Awaits::Outcome,
+        }
     }
 
     /// Whether its reader must catch up first: an answer that rolls has no other bound on what lies unread.
@@ -190,7 +235,7 @@ impl Sequence {
         self.tokens.drain(roll.keep..roll.keep + half);
         self.metrics.rolled_tokens += half as u64;
         self.prompt = self.tokens.len();
-        self.computed = 0;
+        (self.computed, self.submitted) = (0, 0);
         self.cursor = Cursor::default();
     }
 
@@ -198,18 +243,18 @@ impl Sequence {
     pub fn reads(&self, tokens: &Range<usize>) -> Reads {
         match &self.request.goal {
             Goal::Evaluate(asking) => asking.reads(tokens, self.prompt),
-            Goal::Generate(_) if tokens.end == self.tokens.len() => Reads::Logits(tokens.end - 1..tokens.end),
+            Goal::Generate(_) if tokens.end >= self.tokens.len() => Reads::Logits(tokens.end - 1..tokens.end),
             Goal::Generate(_) => Reads::Nothing,
         }
     }
 
-    /// The computed tokens that are worth finding again: not what was only scored behind the prompt.
+    /// The submitted tokens that are worth finding again: not what was only scored behind the prompt.
     pub fn reusable(&self) -> &[u32] {
-        let end = match self.request.goal {
-            Goal::Generate(_) => self.computed,
-            Goal::Evaluate(_) => self.computed.min(self.prompt),
+        let known = match self.request.goal {
+            Goal::Generate(_) => self.tokens.len(),
+            Goal::Evaluate(_) => self.prompt,
         };
-        &self.tokens[..end]
+        &self.tokens[..self.submitted.min(known)]
     }
 
     /// The tokens whose log-probabilities suffice for each of its next `rows` rows of logits, beside the largest

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use super::{Limits, Parts, Scheduler};
 use crate::engine::backend::{
-    AttentionParams, Backend, CacheLayout, Description, KvType, Linear, NO_PAGE, PAGE_TOKENS, PageId, Rope, Segment,
+    AttentionParams, Backend, CacheLayout, Coming, Description, KvType, Linear, NO_PAGE, PAGE_TOKENS, PageId, Rope,
+    Segment, Summarised, Summary,
 };
 use crate::engine::control::Control;
 use crate::engine::error::{Result, error};
@@ -25,6 +26,8 @@ pub struct Faults {
     pub panic: AtomicI64,
     /// New pages until the system has none, once.
     pub memory: AtomicI64,
+    /// No fault: tokens that were computed before the host had read them.
+    pub followed: AtomicI64,
 }
 
 impl Faults {
@@ -32,7 +35,7 @@ impl Faults {
         Self::after(-1, -1)
     }
     pub fn after(panic: i64, memory: i64) -> Arc<Self> {
-        Arc::new(Self { panic: AtomicI64::new(panic), memory: AtomicI64::new(memory) })
+        Arc::new(Self { panic: AtomicI64::new(panic), memory: AtomicI64::new(memory), followed: AtomicI64::new(0) })
     }
     fn strikes(counter: &AtomicI64) -> bool {
         counter.load(Relaxed) >= 0 && counter.fetch_sub(1, Relaxed) == 0
@@ -135,6 +138,28 @@ impl Backend for Toy {
     }
     fn add(&self, _: Rows, y: &Rows) -> Result<Rows> {
         Ok(y.clone())
+    }
+    fn embed_following(
+        &self,
+        _: &(),
+        tokens: &[u32],
+        coming: &Coming<Rows>,
+        following: &[(usize, usize)],
+        _: f32,
+    ) -> Result<Rows> {
+        let mut rows = tokens.to_vec();
+        self.0.followed.fetch_add(following.len() as i64, Relaxed);
+        following.iter().for_each(|(i, row)| rows[*i] = coming.best[*row]);
+        Ok(rows)
+    }
+    fn summarise(&self, logits: &Rows, tokens: &[(usize, u32)]) -> Result<Option<Summarised<Rows>>> {
+        let best: Rows = logits.iter().map(|state| state % VOCAB as u32).collect();
+        let largest = vec![9; best.len()];
+        Ok(tokens.is_empty().then_some(Summarised::Coming(Coming { best, largest, logprobs: None })))
+    }
+    fn await_summary(&self, coming: &Coming<Rows>) -> Result<Summary> {
+        let largest = coming.largest.iter().map(|value| *value as f32);
+        Ok(Summary { best: coming.best.iter().copied().zip(largest).collect(), logprobs: Vec::new() })
     }
     fn softcap(&self, x: Rows, _: f32) -> Result<Rows> {
         Ok(x)

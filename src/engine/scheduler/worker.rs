@@ -1,17 +1,16 @@
 //! The thread that owns the backend: admits, plans, executes, samples.
 
-use std::collections::VecDeque;
-use std::ops::Range;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::evaluation::Reads;
+use super::flight::{Brief, Flight, Outcome};
 use super::pages::{PagePool, first_visible, most_held, pages_for};
 use super::plan::{StepPlan, plan};
 use super::prefix::{PrefixCache, common};
-use super::sequence::{Ended, Goal, Row, Sequence, Submission, refuse};
+use super::sequence::{Awaits, Ended, Goal, Row, Sequence, Submission, refuse};
 use super::{Block, BlockId, Exchange, Inbox, InboxState, Limits, Parts};
-use crate::engine::backend::{Backend, NO_PAGE, PAGE_TOKENS, PageId, Segment, Summary};
+use crate::engine::backend::{Backend, NO_PAGE, PAGE_TOKENS, PageId, Segment};
 use crate::engine::defect;
 use crate::engine::error::{Error, Result, Status, error, fail};
 use crate::engine::memory;
@@ -19,9 +18,6 @@ use crate::engine::model::decoder::{Decoder, cache_layout};
 use crate::engine::request::StopReason;
 use crate::engine::sync::MutexGuard;
 use crate::engine::trace;
-
-/// Questions that run where one generation would.
-const QUESTIONS_PER_SEQUENCE: usize = 16;
 
 /// How often readers that have fallen behind are looked after.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -38,6 +34,12 @@ pub struct Worker<B: Backend> {
     limits: Limits,
     queued: VecDeque<Submission>,
     running: Vec<Sequence>,
+    /// The step submitted last, where the backend computes while the next one is prepared.
+    flight: Option<Flight<B::Act>>,
+    /// Steps so far.
+    steps: u64,
+    /// Requests admitted so far.
+    admitted: u64,
     logits: Vec<f32>,
     hidden: Vec<f32>,
     clear_epoch: u64,
@@ -79,6 +81,9 @@ impl<B: Backend> Worker<B> {
             limits,
             queued,
             running,
+            flight: None,
+            steps: 0,
+            admitted: 0,
             logits,
             hidden,
             clear_epoch,
@@ -113,7 +118,7 @@ impl<B: Backend> Worker<B> {
             if !state.errands.is_empty() {
                 state.resting = None;
                 self.run_errands(&mut state);
-            } else if self.running.is_empty() && self.queued.is_empty() {
+            } else if self.running.is_empty() && self.queued.is_empty() && self.flight.is_none() {
                 self.rest();
                 if let Some(resting) = &mut state.resting {
                     resting.correct(self.held());
@@ -205,7 +210,8 @@ impl<B: Backend> Worker<B> {
             }
             let Some(promised) = self.promise(self.queued[next].positions()) else { break };
             let Some(request) = self.queued.remove(next) else { break };
-            let mut sequence = Sequence::new(request, promised);
+            self.admitted += 1;
+            let mut sequence = Sequence::new(request, promised, self.admitted);
             match self.reuse(&mut sequence) {
                 Ok(()) => {
                     sequence.metrics.cached_tokens = sequence.computed as u64;
@@ -229,7 +235,7 @@ impl<B: Backend> Worker<B> {
         let generating = self.running.iter().filter(|sequence| generates(&sequence.request.goal)).count();
         match generates(&request.goal) {
             true => generating < self.limits.sequences,
-            false => self.running.len() - generating < self.limits.sequences * QUESTIONS_PER_SEQUENCE,
+            false => self.running.len() - generating < self.limits.questions(),
         }
     }
 
@@ -239,7 +245,7 @@ impl<B: Backend> Worker<B> {
         self.limits.prefix_budget != Some(0)
             && self.running.iter().filter(|leader| leader.request.keep_prefix).any(|leader| {
                 let shared = common(&leader.tokens[..leader.prompt], &prompt[..prompt.len() - 1]);
-                leader.computed < shared / PAGE_TOKENS * PAGE_TOKENS
+                leader.submitted < shared / PAGE_TOKENS * PAGE_TOKENS
             })
     }
 
@@ -264,7 +270,7 @@ impl<B: Backend> Worker<B> {
         let hit = self.prefixes.find(&sequence.tokens, &mut self.pools);
         sequence.pages = hit.pages;
         sequence.cursor = hit.cursor;
-        sequence.computed = hit.tokens;
+        (sequence.computed, sequence.submitted) = (hit.tokens, hit.tokens);
         for (group, from) in hit.copy.into_iter().flatten().enumerate() {
             // Should the source be evicted for this very page, it is the page taken: its contents are right already.
             let to = self.take_page(group)?;
@@ -289,22 +295,32 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// Plans and executes one step.
+    /// Plans and submits one step, and reads the one before it; or itself, where the backend knows its outcome at once.
     fn step(&mut self, inbox: &Inbox) -> Result<()> {
-        self.roll();
+        if self.running.iter().any(Sequence::must_roll) {
+            self.land()?;
+            self.roll();
+        }
         while !self.running.is_empty() {
             let standings: Vec<_> = self.running.iter().map(Sequence::standing).collect();
             let plan = plan(&standings, self.limits.chunk);
             if plan.segments.is_empty() {
-                return Ok(());
+                break;
             }
             match self.provide_pages(&plan) {
-                Ok(()) => return self.execute(&plan, inbox),
+                Ok(()) => {
+                    let submitted = self.submit(&plan, inbox);
+                    self.land()?;
+                    self.flight = submitted?;
+                    let ahead = self.flight.as_ref().is_some_and(Flight::is_ahead);
+                    return if ahead { Ok(()) } else { self.land() };
+                }
+                Err(error) if error.status() == Status::Memory && self.flight.is_some() => self.land()?,
                 Err(error) if error.status() == Status::Memory => self.make_room(error),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.land()
     }
 
     /// Makes room in full contexts whose requests go on.
@@ -370,16 +386,22 @@ impl<B: Backend> Worker<B> {
         Ok(())
     }
 
-    /// Computes the planned rows and hands each sequence what it must read.
-    fn execute(&mut self, plan: &StepPlan, inbox: &Inbox) -> Result<()> {
+    /// Has the planned rows computed. `None` where nobody waits for them any more.
+    fn submit(&mut self, plan: &StepPlan, inbox: &Inbox) -> Result<Option<Flight<B::Act>>> {
         let _step = trace::span("step", &[("rows", plan.rows()), ("sequences", plan.segments.len())]);
         let mut tokens = Vec::with_capacity(plan.rows());
         let mut segments = Vec::with_capacity(plan.segments.len());
-        let mut outcome = Outcome::default();
+        let (mut following, mut outcome) = (Vec::new(), Outcome::default());
         for planned in &plan.segments {
             let sequence = &self.running[planned.sequence];
             let rows = tokens.len()..tokens.len() + planned.tokens.len();
-            tokens.extend_from_slice(&sequence.tokens[planned.tokens.clone()]);
+            match sequence.awaits {
+                Awaits::Token(row) => {
+                    following.push((tokens.len(), row));
+                    tokens.push(0);
+                }
+                _ => tokens.extend_from_slice(&sequence.tokens[planned.tokens.clone()]),
+            }
             outcome.want(sequence, &planned.tokens, rows.start);
             segments.push(Segment { rows, start: planned.tokens.start, pages: sequence.pages.clone() });
         }
@@ -392,44 +414,47 @@ impl<B: Backend> Worker<B> {
                 Ok(())
             }
         };
-        let hidden = self.decoder.forward(
+        let coming = self.flight.as_ref().and_then(Flight::coming).filter(|_| !following.is_empty());
+        let embedded = self.decoder.embed(&self.backend, &tokens, coming.map(|coming| (coming, &following[..])))?;
+        let hidden = self.decoder.forward_embedded(
             &self.backend,
             &mut self.cache,
-            &tokens,
+            embedded,
             &segments,
             &outcome.rows,
             &mut somebody_waits,
         );
         let hidden = match hidden {
             // What the step wrote is overwritten if it runs again; the next round retires its requests.
-            Err(error) if error.status() == Status::Cancelled => return Ok(()),
+            Err(error) if error.status() == Status::Cancelled => return Ok(None),
             hidden => hidden?,
         };
-        self.backend.flush(&mut self.cache)?;
-        let mut brief = None;
-        if let Some(hidden) = hidden {
-            if outcome.reads_hidden {
-                self.backend.read(&hidden, &mut self.hidden)?;
+        let logits = match (&hidden, outcome.logits.len()) {
+            (None, _) | (_, 0) => None,
+            (Some(hidden), n) if n == outcome.rows.len() => Some(self.decoder.logits(&self.backend, hidden)?),
+            (Some(hidden), _) => {
+                let hidden = self.backend.select_rows(hidden, &outcome.logits)?;
+                Some(self.decoder.logits(&self.backend, &hidden)?)
             }
-            let hidden = match outcome.logits.len() {
-                0 => None,
-                n if n == outcome.rows.len() => Some(hidden),
-                _ => Some(self.backend.select_rows(&hidden, &outcome.logits)?),
-            };
-            if let Some(hidden) = hidden {
-                let logits = self.decoder.logits(&self.backend, &hidden)?;
-                brief = self.summarise(plan, &outcome, &logits)?;
-                if brief.is_none() {
-                    self.backend.read(&logits, &mut self.logits)?;
-                }
-            }
+        };
+        let brief = match &logits {
+            Some(logits) => self.summarise(plan, &outcome, logits)?,
+            None => None,
+        };
+        self.backend.flush(&mut self.cache, brief.as_ref().and_then(Brief::coming))?;
+        if let Some(hidden) = hidden.filter(|_| outcome.reads_hidden) {
+            self.backend.read(&hidden, &mut self.hidden)?;
         }
-        self.advance(plan, &outcome, brief);
-        Ok(())
+        if let Some(logits) = logits.filter(|_| brief.is_none()) {
+            self.backend.read(&logits, &mut self.logits)?;
+        }
+        self.steps += 1;
+        let flight = Flight::new(self.steps, outcome, brief);
+        Ok(Some(self.book(plan, flight)))
     }
 
     /// What the backend can say of the logits where no sequence needs the logits themselves.
-    fn summarise(&self, plan: &StepPlan, outcome: &Outcome, logits: &B::Act) -> Result<Option<Brief>> {
+    fn summarise(&self, plan: &StepPlan, outcome: &Outcome, logits: &B::Act) -> Result<Option<Brief<B::Act>>> {
         let (mut tokens, mut ends) = (Vec::new(), Vec::new());
         for (planned, share) in plan.segments.iter().zip(&outcome.shares) {
             let Some(rows) = self.running[planned.sequence].named(share.logits) else { return Ok(None) };
@@ -441,29 +466,61 @@ impl<B: Backend> Worker<B> {
         Ok(self.backend.summarise(logits, &tokens)?.map(|summary| Brief { summary, ends }))
     }
 
-    /// Hands the rows just read to their sequences and takes out those that are complete.
-    fn advance(&mut self, plan: &StepPlan, outcome: &Outcome, brief: Option<Brief>) {
-        let _span = trace::span("sampling", &[("rows", outcome.logits.len())]);
-        let (vocab, width) = (self.decoder.spec().vocab, self.decoder.spec().hidden);
-        let mut logits: Box<dyn Iterator<Item = Row<'_>>> = match &brief {
-            Some(brief) => Box::new(brief.rows()),
-            None => Box::new(self.logits.chunks_exact_mut(vocab).map(Row::All)),
-        };
-        let mut complete = Vec::new();
-        for (planned, share) in plan.segments.iter().zip(&outcome.shares) {
+    /// Enters into each sequence that its part of the step is submitted. Its pages can be found from now on: whoever
+    /// uses them computes after this step.
+    fn book(&mut self, plan: &StepPlan, mut flight: Flight<B::Act>) -> Flight<B::Act> {
+        let ahead = flight.is_ahead();
+        let mut row = 0;
+        for (planned, share) in plan.segments.iter().zip(&flight.outcome.shares) {
             let sequence = &mut self.running[planned.sequence];
-            let hidden: Vec<&[f32]> = match share.hidden {
-                true => share.rows.clone().map(|row| &self.hidden[row * width..(row + 1) * width]).collect(),
-                false => Vec::new(),
+            (sequence.step, sequence.submitted) = (flight.step, planned.tokens.end);
+            sequence.awaits = match (share.logits, share.hidden) {
+                (0, false) => Awaits::Nothing,
+                (1, false) if ahead => sequence.expects(planned.tokens.end, row),
+                _ => Awaits::Outcome,
             };
-            let mut rows: Vec<Row<'_>> = logits.by_ref().take(share.logits).collect();
-            let done = sequence.advance(planned.tokens.clone(), &hidden, &mut rows);
+            row += share.logits;
+            flight.passengers.push((sequence.number, planned.tokens.clone()));
             if sequence.request.keep_prefix {
                 let reusable = sequence.reusable().to_vec();
                 self.prefixes.publish(&reusable, &sequence.pages, false, &mut sequence.cursor, &mut self.pools);
             }
+        }
+        flight
+    }
+
+    /// Reads the step in flight, if there is one: hands its rows to the sequences that still want them, and takes out
+    /// those that are complete.
+    fn land(&mut self) -> Result<()> {
+        let Some(mut flight) = self.flight.take() else { return Ok(()) };
+        if let Err(error) = flight.wait(&self.backend) {
+            // Pages were entered whose contents never came.
+            self.prefixes.clear(&mut self.pools);
+            return Err(error);
+        }
+        let _span = trace::span("sampling", &[("rows", flight.outcome.logits.len())]);
+        let (vocab, width) = (self.decoder.spec().vocab, self.decoder.spec().hidden);
+        let mut logits: Box<dyn Iterator<Item = Row<'_>>> = match &flight.brief {
+            Some(brief) => Box::new(brief.rows()),
+            None => Box::new(self.logits.chunks_exact_mut(vocab).map(Row::All)),
+        };
+        let places: HashMap<u64, usize> = self.running.iter().enumerate().map(|(i, s)| (s.number, i)).collect();
+        let mut complete = Vec::new();
+        for ((number, tokens), share) in flight.passengers.iter().zip(&flight.outcome.shares) {
+            let mut rows: Vec<Row<'_>> = logits.by_ref().take(share.logits).collect();
+            // Gone where it ended since: by its token of the step before, a cancel, its deadline.
+            let Some(&index) = places.get(number) else { continue };
+            let sequence = &mut self.running[index];
+            let hidden: Vec<&[f32]> = match share.hidden {
+                true => share.rows.clone().map(|row| &self.hidden[row * width..(row + 1) * width]).collect(),
+                false => Vec::new(),
+            };
+            let done = sequence.advance(tokens.clone(), &hidden, &mut rows);
+            if sequence.step == flight.step {
+                (sequence.submitted, sequence.awaits) = (sequence.computed, Awaits::Nothing);
+            }
             if done {
-                complete.push(planned.sequence);
+                complete.push(index);
             }
         }
         drop(logits);
@@ -471,10 +528,12 @@ impl<B: Backend> Worker<B> {
         for index in complete.into_iter().rev() {
             self.remove(index);
         }
+        Ok(())
     }
 
     /// Ends every running request with the same error.
     fn fail_all(&mut self, error: &Error) {
+        self.flight = None;
         for index in (0..self.running.len()).rev() {
             self.running[index].fail(error.clone());
             self.remove(index);
@@ -553,74 +612,6 @@ impl<B: Backend> Worker<B> {
             self.backend.write_page(&mut self.cache, group, page, contents)?;
         }
         Ok(true)
-    }
-}
-
-/// What a step reads, and which part of it belongs to which segment.
-#[derive(Debug, Default)]
-struct Outcome {
-    /// Rows of the step whose hidden state is wanted, ascending.
-    rows: Vec<usize>,
-    /// Indices into `rows` of those whose logits are wanted too.
-    logits: Vec<usize>,
-    /// Somebody reads hidden states themselves.
-    reads_hidden: bool,
-    /// One entry a segment.
-    shares: Vec<Share>,
-}
-
-/// One segment's part of an [`Outcome`].
-#[derive(Debug)]
-struct Share {
-    /// Its entries of [`Outcome::rows`].
-    rows: Range<usize>,
-    /// It reads their hidden states.
-    hidden: bool,
-    /// How many entries of [`Outcome::logits`] are its.
-    logits: usize,
-}
-
-impl Outcome {
-    /// Enters what `sequence` must read of `tokens`, which stand in the step's rows from `first_row` on.
-    fn want(&mut self, sequence: &Sequence, tokens: &Range<usize>, first_row: usize) {
-        let start = self.rows.len();
-        let (read, hidden) = match sequence.reads(tokens) {
-            Reads::Nothing => (tokens.end..tokens.end, false),
-            Reads::Logits(read) => (read, false),
-            Reads::Hidden(read) => (read, true),
-        };
-        self.rows.extend(read.map(|token| first_row + token - tokens.start));
-        let rows = start..self.rows.len();
-        let logits = match &sequence.request.goal {
-            // Of hidden states, only the prompt's last has a use for logits.
-            Goal::Evaluate(asking) if hidden => {
-                let wanted = asking.wants_logits() && tokens.end == sequence.prompt;
-                rows.end - usize::from(wanted)..rows.end
-            }
-            _ => rows.clone(),
-        };
-        self.reads_hidden |= hidden;
-        self.shares.push(Share { rows, hidden, logits: logits.len() });
-        self.logits.extend(logits);
-    }
-}
-
-/// A step's logits, summed up.
-#[derive(Debug)]
-struct Brief {
-    summary: Summary,
-    /// Behind each row's last log-probability in the summary.
-    ends: Vec<usize>,
-}
-
-impl Brief {
-    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        let starts = [0].into_iter().chain(self.ends.iter().copied());
-        let ranges = starts.zip(&self.ends);
-        ranges.zip(&self.summary.best).map(|((start, end), best)| {
-            let logprobs = self.summary.logprobs.get(start..*end).unwrap_or(&[]);
-            Row::Brief { best: *best, logprobs }
-        })
     }
 }
 

@@ -31,7 +31,7 @@ use self::kernels::{Isa, elementwise, norm, rope};
 use self::matrix::Matrix;
 use self::rotations::Rotations;
 use self::team::Team;
-use super::{AttentionParams, Backend, CacheLayout, Description, Linear, PageId, Rope, Segment, Summary};
+use super::{AttentionParams, Backend, CacheLayout, Description, Linear, PageId, Rope, Segment, Summarised, Summary};
 use crate::engine::error::{Result, error, fail};
 use crate::engine::model::spec;
 use crate::engine::weights;
@@ -256,10 +256,10 @@ impl Backend for Cpu {
         Ok(acc.share())
     }
 
-    fn summarise(&self, logits: &Activation, tokens: &[(usize, u32)]) -> Result<Option<Summary>> {
+    fn summarise(&self, logits: &Activation, tokens: &[(usize, u32)]) -> Result<Option<Summarised<Activation>>> {
         // The largest is found in place, by all threads; log-probabilities are as cheap to compute from a copy.
         let best = || largest::first_largest(&self.team, self.simd, logits, logits.cols());
-        Ok(tokens.is_empty().then(|| Summary { best: best(), logprobs: Vec::new() }))
+        Ok(tokens.is_empty().then(|| Summarised::Known(Summary { best: best(), logprobs: Vec::new() })))
     }
 
     fn softcap(&self, x: Activation, cap: f32) -> Result<Activation> {

@@ -26,10 +26,10 @@ use self::cuda::{Constant, Kernels};
 use self::matrix::Matrix;
 use self::rotations::Rotations;
 use super::{
-    Attend, AttentionParams, Backend, CacheLayout, Description, KvType, Linear, MlxDevice, PageId, Rope, Segment,
-    Summary, checks, parts,
+    Attend, AttentionParams, Backend, CacheLayout, Coming, Description, KvType, Linear, MlxDevice, PageId, Rope,
+    Segment, Summarised, Summary, checks, parts,
 };
-use crate::engine::error::{Result, error, fail};
+use crate::engine::error::{Error, Result, error, fail};
 use crate::engine::memory;
 use crate::engine::model::spec::Activation;
 use crate::engine::weights;
@@ -121,6 +121,11 @@ impl Mlx {
             done(mlx_rs::memory::set_cache_limit(size(limits.1)))?;
         }
         Ok(())
+    }
+
+    fn look_up(&self, table: &Matrix, rows: &Array, scale: f32) -> Result<Array> {
+        let rows = table.lookup(rows)?;
+        if scale == 1.0 { Ok(rows) } else { done(rows.multiply(&scalar(scale, self.dtype)?)) }
     }
 
     fn multiply(&self, x: &Array, parts: &[&Matrix]) -> Result<Vec<Array>> {
@@ -308,8 +313,32 @@ impl Backend for Mlx {
             fail!(Argument, "row {token} of a matrix of {} rows", table.rows())
         }
         let rows: Vec<i32> = tokens.iter().map(|token| *token as i32).collect();
-        let rows = table.lookup(&from_host(&rows, &[rows.len()])?)?;
-        if scale == 1.0 { Ok(rows) } else { done(rows.multiply(&scalar(scale, self.dtype)?)) }
+        self.look_up(table, &from_host(&rows, &[rows.len()])?, scale)
+    }
+
+    fn embed_following(
+        &self,
+        table: &Matrix,
+        tokens: &[u32],
+        coming: &Coming<Array>,
+        following: &[(usize, usize)],
+        scale: f32,
+    ) -> Result<Array> {
+        let (count, rows) = (tokens.len(), coming.best.dim(0) as usize);
+        if let Some(odd) = following.iter().find(|(i, row)| *i >= count || *row >= rows) {
+            fail!(Internal, "embed_following: {odd:?} of {count} tokens, {rows} rows coming")
+        }
+        // Most steps carry on every row of the one before, and nothing else.
+        if count == rows && following.len() == count && following.iter().all(|(i, row)| i == row) {
+            return self.look_up(table, &coming.best, scale);
+        }
+        let mut at: Vec<i32> = (0..size(count)?).collect();
+        for (i, row) in following {
+            at[*i] = size(count + row)?;
+        }
+        let known: Vec<i32> = tokens.iter().map(|token| *token as i32).collect();
+        let all = done(ops::concatenate(&[&from_host(&known, &[count])?, &coming.best], 0))?;
+        self.look_up(table, &done(all.take_axis(from_host(&at, &[count])?, 0))?, scale)
     }
 
     fn rms_norm(&self, x: &Array, weight: &Vector, eps: f32) -> Result<Array> {
@@ -478,14 +507,12 @@ impl Backend for Mlx {
         parts::project_gated(self, x, gate, up, activation, index)
     }
 
-    fn summarise(&self, logits: &Array, tokens: &[(usize, u32)]) -> Result<Option<Summary>> {
-        if !self.place.gpu {
-            return Ok(None);
-        }
+    fn summarise(&self, logits: &Array, tokens: &[(usize, u32)]) -> Result<Option<Summarised<Array>>> {
         let largest = done(logits.max_axis(1, false))?;
         let first = done(ops::indexing::argmax_axis(logits, 1, false))?;
-        let mut found = Vec::new();
-        let mut wanted = vec![done(first.as_dtype(Dtype::Int32))?, done(largest.as_dtype(Dtype::Float32))?];
+        let best = done(first.as_dtype(Dtype::Int32))?;
+        let largest = done(largest.as_dtype(Dtype::Float32))?;
+        let mut logprobs = None;
         if !tokens.is_empty() {
             let exact = done(logits.as_dtype(Dtype::Float32))?;
             let sums = done(exact.logsumexp_axis(1, false))?;
@@ -496,17 +523,22 @@ impl Backend for Mlx {
             let rows: Vec<i32> = tokens.iter().map(|(row, _)| *row as i32).collect();
             let picked = done(flat.take_axis(&from_host(&places, &[places.len()])?, 0))?;
             let sums = done(sums.take_axis(&from_host(&rows, &[rows.len()])?, 0))?;
-            wanted.push(done(done(picked.as_dtype(Dtype::Float32))?.subtract(&sums))?);
+            logprobs = Some(done(done(picked.as_dtype(Dtype::Float32))?.subtract(&sums))?);
         }
-        done(mlx_rs::transforms::eval(&wanted))?;
-        if let Some(logprobs) = wanted.get(2) {
-            to_host(logprobs, &mut found)?;
+        Ok(Some(Summarised::Coming(Coming { best, largest, logprobs })))
+    }
+
+    fn await_summary(&self, coming: &Coming<Array>) -> Result<Summary> {
+        done(mlx_rs::transforms::eval(parts_of(coming)))?;
+        let (mut values, mut logprobs) = (Vec::new(), Vec::new());
+        if let Some(found) = &coming.logprobs {
+            done(found.eval())?;
+            logprobs.extend_from_slice(found.try_as_slice::<f32>().map_err(unreadable)?);
         }
-        let mut values = Vec::new();
-        to_host(&wanted[1], &mut values)?;
-        let indices = wanted[0].try_as_slice::<i32>().map_err(|fault| error!(Backend, "MLX: {fault}"))?;
+        values.extend_from_slice(coming.largest.try_as_slice::<f32>().map_err(unreadable)?);
+        let indices = coming.best.try_as_slice::<i32>().map_err(unreadable)?;
         let best = indices.iter().map(|index| *index as u32).zip(values).collect();
-        Ok(Some(Summary { best, logprobs: found }))
+        Ok(Summary { best, logprobs })
     }
 
     fn add(&self, acc: Array, y: &Array) -> Result<Array> {
@@ -531,10 +563,11 @@ impl Backend for Mlx {
         to_host(x, out)
     }
 
-    fn flush(&self, cache: &mut Cache) -> Result<()> {
+    fn flush(&self, cache: &mut Cache, coming: Option<&Coming<Array>>) -> Result<()> {
         self.keep_limits()?;
         let written = std::mem::take(&mut *self.written.borrow_mut());
-        done(mlx_rs::transforms::async_eval(written.iter().chain(cache.arrays())))
+        let coming = coming.into_iter().flat_map(parts_of);
+        done(mlx_rs::transforms::async_eval(written.iter().chain(cache.arrays()).chain(coming)))
     }
 
     fn release_unused(&self) {
@@ -550,6 +583,14 @@ impl Backend for Mlx {
         }
         done(from_host(values, &[rows, cols])?.as_dtype(self.dtype))
     }
+}
+
+fn parts_of(coming: &Coming<Array>) -> impl Iterator<Item = &Array> {
+    [&coming.best, &coming.largest].into_iter().chain(&coming.logprobs)
+}
+
+fn unreadable(fault: impl std::fmt::Display) -> Error {
+    error!(Backend, "MLX: reading an array: {fault}")
 }
 
 /// A number that does not change the type of what it meets.
