@@ -5,8 +5,8 @@
 
 ENGINE is the binary of benches/engine (`scripts/mlx/cargo build --release --features mlx --bench engine`). Checkpoints
 of published shapes with random weights are made in /tmp by bench/make_model.py. Each figure is the best of several; the
-first run of each shape warms up. GB is the peak of memory: gomlx's weights and KV pages since the model was opened,
-MLX's own for mlx-lm, of each shape by itself. --tiny rehearses with few tokens. See README.md beside this file.
+first run of each shape warms up. GB is the peak that MLX's allocator saw in that shape. --tiny rehearses
+with few tokens. See README.md beside this file.
 """
 import argparse
 import json
