@@ -187,13 +187,13 @@ impl Table {
     /// The table of `isa`; the portable one for those this build has none for.
     pub fn of(isa: Isa) -> &'static Table {
         match isa {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Isa::Avx2 => &super::avx2::maddubs::TABLE,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Isa::Avx2Vnni => &super::avx2::vnni::TABLE,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Isa::Avx512Vnni => &super::avx512::vnni::TABLE,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Isa::Avx512Bf16 => &super::avx512::bf16::TABLE,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => &super::neon::base::TABLE,
