@@ -309,6 +309,7 @@ impl<B: Backend> Worker<B> {
             }
             match self.provide_pages(&plan) {
                 Ok(()) => {
+                    let _step = trace::span("step", &[("rows", plan.rows()), ("sequences", plan.segments.len())]);
                     let submitted = self.submit(&plan, inbox);
                     self.land()?;
                     self.flight = submitted?;
@@ -388,7 +389,6 @@ impl<B: Backend> Worker<B> {
 
     /// Has the planned rows computed. `None` where nobody waits for them any more.
     fn submit(&mut self, plan: &StepPlan, inbox: &Inbox) -> Result<Option<Flight<B::Act>>> {
-        let _step = trace::span("step", &[("rows", plan.rows()), ("sequences", plan.segments.len())]);
         let mut tokens = Vec::with_capacity(plan.rows());
         let mut segments = Vec::with_capacity(plan.segments.len());
         let (mut following, mut outcome) = (Vec::new(), Outcome::default());
