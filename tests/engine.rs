@@ -221,6 +221,13 @@ fn requests_that_cannot_be_served_are_refused_with_the_reason() {
     assert_eq!(read(&mut late).unwrap_err().status(), Status::Deadline);
 }
 
+/// Whether the same figure asked for twice is the same: bit for bit on the cpu backend. MLX chooses kernels by the shape
+/// of a step, and how questions fall into steps depends on when they come (docs/backends.md).
+fn same(one: f32, other: f32) -> bool {
+    let slack = if std::env::var("GOMLX_BACKEND").is_ok_and(|name| name == "mlx") { 1e-4 } else { 0.0 };
+    (one - other).abs() <= slack
+}
+
 #[test]
 fn labels_score_as_they_would_be_generated() {
     let model = Model::load(&model_dir("gemma3-domains-6m-4bit"), &small()).unwrap();
@@ -240,8 +247,10 @@ fn labels_score_as_they_would_be_generated() {
     assert_eq!(names, [" banking", " travel", " kitchen and dining"]);
     let quick = model.classify(&ClassifyRequest { best_only: true, logits: false, ..asked.clone() }).unwrap();
     for (quick, full) in quick.iter().zip(&results) {
-        assert_eq!((quick.label, quick.logprobs[quick.label]), (full.label, full.logprobs[full.label]));
-        assert!(quick.logprobs.iter().zip(&full.logprobs).all(|(quick, full)| quick >= full));
+        assert_eq!(quick.label, full.label);
+        let (found, wanted) = (quick.logprobs[quick.label], full.logprobs[full.label]);
+        assert!(same(found, wanted), "{found} is not {wanted}");
+        assert!(quick.logprobs.iter().zip(&full.logprobs).all(|(quick, full)| quick >= full || same(*quick, *full)));
     }
     for (text, result) in texts.iter().zip(&results) {
         assert!((result.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -261,7 +270,8 @@ fn labels_score_as_they_would_be_generated() {
         let prompt = Prompt::Text(format!("Sentence: {text}\nDomain:"));
         let scores = model.score(&prompt, &asked.labels, None).unwrap();
         for (tokens, logprob) in scores.iter().zip(&result.logprobs) {
-            assert_eq!(tokens.iter().sum::<f32>(), *logprob);
+            let sum = tokens.iter().sum::<f32>();
+            assert!(same(sum, *logprob), "{sum} is not {logprob}");
         }
     }
 }
@@ -274,7 +284,7 @@ fn embeddings_have_length_one_and_do_not_depend_on_company() {
         let together = model.embed(&texts, pooling, None).unwrap();
         for (text, vector) in texts.iter().zip(&together) {
             let alone = model.embed(std::slice::from_ref(text), pooling, None).unwrap();
-            assert_eq!(&alone[0], vector);
+            assert!(alone[0].iter().zip(vector).all(|(alone, together)| same(*alone, *together)), "{text}");
             assert!((vector.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
         }
         let dot = |a: usize, b: usize| together[a].iter().zip(&together[b]).map(|(x, y)| x * y).sum::<f32>();
