@@ -1,5 +1,5 @@
 //! `GOMLX_TRACE=file.json` writes what the engine does and how long it takes, as a Chrome trace: chrome://tracing and
-//! https://ui.perfetto.dev show it. Of every step there is a span with its rows and sequences, and in it one span for
+//! <https://ui.perfetto.dev> show it. Of every step there is a span with its rows and sequences, and in it one span for
 //! each operation of each layer; loading has spans too.
 //!
 //! The format is the JSON array of complete events ("ph": "X") of the "Trace Event Format" document: `ts` and `dur` in
