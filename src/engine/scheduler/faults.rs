@@ -1,48 +1,14 @@
 //! What callers see when something breaks below: a kernel panics, the system has no memory.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::toy::{self, Faults, VOCAB, answer, limits};
-use super::{Channel, Event, Generating, Goal, Parcel, Scheduler, Submission};
+use super::toy::{self, Faults, VOCAB, answer, greedy, limits, read};
+use super::{Channel, Event, Scheduler};
 use crate::engine::error::Status;
-use crate::engine::memory::Alive;
 use crate::engine::request::StopReason;
-use crate::engine::sampling::{Sampler, Sampling};
 
 fn ask(scheduler: &Scheduler, prompt: &[u32], max_tokens: usize) -> Arc<Channel> {
-    let channel = Channel::new();
-    let generating = Generating {
-        sampler: Sampler::new(&Sampling::default(), prompt, VOCAB).expect("greedy"),
-        max_tokens,
-        until_full: false,
-        roll: None,
-        end_tokens: Vec::new(),
-        stop_tokens: Vec::new(),
-    };
-    let submission = Submission {
-        prompt: prompt.to_vec(),
-        goal: Goal::Generate(Box::new(generating)),
-        deadline: None,
-        priority: 0,
-        keep_prefix: true,
-        control: None,
-        channel: channel.clone(),
-        asked: Instant::now(),
-        _alive: Alive::request(),
-    };
-    assert!(scheduler.hand(Parcel::Request(submission)).expect("it is accepted").is_none());
-    channel
-}
-
-fn read(channel: &Channel) -> (Vec<u32>, Event) {
-    let mut tokens = Vec::new();
-    loop {
-        match channel.receive(None).expect("no timeout was given") {
-            Event::Token(token) => tokens.push(token.id),
-            last => return (tokens, last),
-        }
-    }
+    toy::ask(scheduler, prompt, greedy(prompt, max_tokens))
 }
 
 fn prompt(seed: u32) -> Vec<u32> {

@@ -134,48 +134,14 @@ impl<A> Brief<A> {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering::Relaxed;
-    use std::time::Instant;
 
-    use crate::engine::memory::Alive;
     use crate::engine::request::StopReason;
-    use crate::engine::sampling::{Sampler, Sampling};
-    use crate::engine::scheduler::toy::{self, Faults, VOCAB, answer, limits};
-    use crate::engine::scheduler::{Channel, Event, Generating, Goal, Parcel, Scheduler, Submission};
+    use crate::engine::scheduler::toy::{self, Faults, VOCAB, answer, greedy, limits, read};
+    use crate::engine::scheduler::{Channel, Event, Generating, Scheduler};
 
     fn ask(scheduler: &Scheduler, prompt: &[u32], max_tokens: usize, end_tokens: &[u32]) -> Arc<Channel> {
-        let channel = Channel::new();
-        let generating = Generating {
-            sampler: Sampler::new(&Sampling::default(), prompt, VOCAB).expect("greedy"),
-            max_tokens,
-            until_full: false,
-            roll: None,
-            end_tokens: end_tokens.to_vec(),
-            stop_tokens: Vec::new(),
-        };
-        let submission = Submission {
-            prompt: prompt.to_vec(),
-            goal: Goal::Generate(Box::new(generating)),
-            deadline: None,
-            priority: 0,
-            keep_prefix: true,
-            control: None,
-            channel: channel.clone(),
-            asked: Instant::now(),
-            _alive: Alive::request(),
-        };
-        assert!(scheduler.hand(Parcel::Request(submission)).expect("it is accepted").is_none());
-        channel
-    }
-
-    fn read(channel: &Channel) -> (Vec<u32>, StopReason) {
-        let mut tokens = Vec::new();
-        loop {
-            match channel.receive(None).expect("no timeout was given") {
-                Event::Token(token) => tokens.push(token.id),
-                Event::Done(reason) => return (tokens, reason),
-                _ => panic!("it failed"),
-            }
-        }
+        let generating = Generating { end_tokens: end_tokens.to_vec(), ..greedy(prompt, max_tokens) };
+        toy::ask(scheduler, prompt, generating)
     }
 
     fn prompt(seed: u32, len: u32) -> Vec<u32> {
@@ -192,7 +158,7 @@ mod tests {
         for (channel, (seed, len, most)) in channels.iter().zip(asked) {
             assert_eq!(
                 read(channel),
-                (answer(&prompt(seed, len), most), StopReason::MaxTokens),
+                (answer(&prompt(seed, len), most), Event::Done(StopReason::MaxTokens)),
                 "{len} tokens, {most}"
             );
         }
@@ -211,7 +177,10 @@ mod tests {
             let end = whole[9];
             let until: Vec<u32> = whole.iter().copied().take_while(|token| *token != end).collect();
             for _ in 0..2 {
-                assert_eq!(read(&ask(&scheduler, &prompt, 30, &[end])), (until.clone(), StopReason::EndToken));
+                assert_eq!(
+                    read(&ask(&scheduler, &prompt, 30, &[end])),
+                    (until.clone(), Event::Done(StopReason::EndToken))
+                );
             }
             // Goes on from what the prefix cache kept, another way than the answer would have gone.
             let other: Vec<u32> = prompt.iter().chain(&until).copied().chain([(end + 1) % VOCAB as u32, 3]).collect();

@@ -7,12 +7,11 @@ use std::time::Instant;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
 
-use super::toy::{self, Faults, VOCAB, answer, limits};
-use super::{Channel, Event, Generating, Goal, Parcel, Roll, Scheduler, Submission};
+use super::toy::{self, Faults, VOCAB, answer, greedy, limits, read};
+use super::{Channel, Event, Generating, Parcel, Roll, Scheduler};
 use crate::engine::error::Status;
-use crate::engine::memory::{self, Alive};
+use crate::engine::memory;
 use crate::engine::request::{Metrics, StopReason, TokenInfo};
-use crate::engine::sampling::{Sampler, Sampling};
 
 /// Interleavings that each model is tried with.
 fn tries() -> usize {
@@ -38,41 +37,7 @@ fn prompt(seed: u32, len: u32) -> Vec<u32> {
 }
 
 fn request(prompt: &[u32], max_tokens: usize, roll: Option<Roll>) -> (Parcel, Arc<Channel>) {
-    let channel = Channel::new();
-    let generating = Generating {
-        sampler: Sampler::new(&Sampling::default(), prompt, VOCAB).expect("greedy"),
-        max_tokens,
-        until_full: false,
-        roll,
-        end_tokens: Vec::new(),
-        stop_tokens: Vec::new(),
-    };
-    let submission = Submission {
-        prompt: prompt.to_vec(),
-        goal: Goal::Generate(Box::new(generating)),
-        deadline: None,
-        priority: 0,
-        keep_prefix: true,
-        control: None,
-        channel: channel.clone(),
-        asked: Instant::now(),
-        _alive: Alive::request(),
-    };
-    (Parcel::Request(submission), channel)
-}
-
-/// Tokens up to the last event, and that one.
-fn read(channel: &Channel) -> (Vec<u32>, Event) {
-    let mut tokens = Vec::new();
-    loop {
-        match channel.receive(None).expect("no timeout was given") {
-            Event::Token(token) => tokens.push(token.id),
-            last => {
-                assert_eq!(channel.unread(), 0, "an event after the last one");
-                return (tokens, last);
-            }
-        }
-    }
+    toy::request(prompt, Generating { roll, ..greedy(prompt, max_tokens) })
 }
 
 fn is_freed(event: &Event) -> bool {

@@ -4,17 +4,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::Instant;
 
-use super::{Limits, Parts, Scheduler};
+use super::{Channel, Event, Generating, Goal, Limits, Parcel, Parts, Scheduler, Submission};
 use crate::engine::backend::{
     AttentionParams, Backend, CacheLayout, Coming, Description, KvType, Linear, NO_PAGE, PAGE_TOKENS, PageId, Rope,
     Segment, Summarised, Summary,
 };
 use crate::engine::control::Control;
 use crate::engine::error::{Result, error};
+use crate::engine::memory::Alive;
 use crate::engine::model::decoder::Decoder;
 use crate::engine::model::spec::{Activation, DecoderSpec, LayerSpec, NormSpec, RopeScaling, RopeSpec};
 use crate::engine::model::tensors::{DecoderTensors, LayerTensors, LinearTensors};
+use crate::engine::sampling::{Sampler, Sampling};
 use crate::engine::weights::{self, DType, Storage, Tensor};
 
 pub const VOCAB: usize = 17;
@@ -50,6 +53,57 @@ type Rows = Vec<u32>;
 /// The number after `before` and then `token`.
 fn fold(before: u32, token: u32) -> u32 {
     (before * 31 + token + 1) % 65521
+}
+
+/// A greedy answer of at most `max_tokens` that only their number ends.
+pub fn greedy(prompt: &[u32], max_tokens: usize) -> Generating {
+    Generating {
+        sampler: Sampler::new(&Sampling::default(), prompt, VOCAB).expect("greedy"),
+        max_tokens,
+        until_full: false,
+        roll: None,
+        end_tokens: Vec::new(),
+        stop_tokens: Vec::new(),
+    }
+}
+
+/// A request for it, whose prefix is kept, and where its answer comes.
+pub fn request(prompt: &[u32], generating: Generating) -> (Parcel, Arc<Channel>) {
+    let channel = Channel::new();
+    let submission = Submission {
+        prompt: prompt.to_vec(),
+        goal: Goal::Generate(Box::new(generating)),
+        deadline: None,
+        priority: 0,
+        keep_prefix: true,
+        control: None,
+        channel: channel.clone(),
+        asked: Instant::now(),
+        _alive: Alive::request(),
+    };
+    (Parcel::Request(submission), channel)
+}
+
+/// Hands in such a request, which is accepted.
+#[cfg(not(feature = "shuttle"))]
+pub fn ask(scheduler: &Scheduler, prompt: &[u32], generating: Generating) -> Arc<Channel> {
+    let (parcel, channel) = request(prompt, generating);
+    assert!(scheduler.hand(parcel).expect("it is accepted").is_none());
+    channel
+}
+
+/// Tokens up to the last event, and that one.
+pub fn read(channel: &Channel) -> (Vec<u32>, Event) {
+    let mut tokens = Vec::new();
+    loop {
+        match channel.receive(None).expect("no timeout was given") {
+            Event::Token(token) => tokens.push(token.id),
+            last => {
+                assert_eq!(channel.unread(), 0, "an event after the last one");
+                return (tokens, last);
+            }
+        }
+    }
 }
 
 /// The greedy answer to `prompt`.
