@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Lanes, Rows, WORDS};
+use super::lanes::{Lanes, Rows, WORDS, value_ops};
 
 /// Sixteen integers.
 type I = [__m256i; 2];
@@ -24,17 +24,6 @@ macro_rules! halves {
         unsafe fn $name($($arg: $ty),*) -> $out {
             // SAFETY: values only; the processor has the instructions, says the caller.
             unsafe { [$half($($arg[0]),*), $half($($arg[1]),*)] }
-        }
-    )*};
-}
-
-/// Methods that are values in, values out.
-macro_rules! value_ops {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
-        #[inline(always)]
-        unsafe fn $name($($arg: $ty),*) -> $out {
-            // SAFETY: values only; the processor has the instructions, says the caller.
-            unsafe { $body }
         }
     )*};
 }
@@ -207,12 +196,6 @@ impl<const DOT: bool> Lanes for Avx2<DOT> {
             let packed = _mm256_packus_epi32(_mm256_and_si256(a[0], half), _mm256_and_si256(a[1], half));
             let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
             [_mm256_cvtph_ps(_mm256_castsi256_si128(packed)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(packed))]
-        }
-        fn dot_bf16(acc: F, w: I, x: I) -> F {
-            // No table of AVX2 asks for it: there is no instruction. Products and sums one after the other.
-            let high = Self::splat_i(0xffff_0000);
-            let acc = Self::mul_add(Self::cast_f(Self::shl(w, 16)), Self::cast_f(Self::shl(x, 16)), acc);
-            Self::mul_add(Self::cast_f(Self::and(w, high)), Self::cast_f(Self::and(x, high)), acc)
         }
     }
     #[inline(always)]

@@ -2,18 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Lanes, Rows, WORDS};
-
-/// Methods that are values in, values out.
-macro_rules! value_ops {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
-        #[inline(always)]
-        unsafe fn $name($($arg: $ty),*) -> $out {
-            // SAFETY: values only; the processor has the instructions, says the caller.
-            unsafe { $body }
-        }
-    )*};
-}
+use super::lanes::{Lanes, Rows, WORDS, value_ops};
 
 #[derive(Clone, Copy)]
 struct Avx512;

@@ -91,6 +91,19 @@ pub fn prefetch_near(at: *const u8) {
     let _ = at;
 }
 
+/// Methods of [`Lanes`] that are values in, values out.
+macro_rules! value_ops {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
+        #[inline(always)]
+        unsafe fn $name($($arg: $ty),*) -> $out {
+            // SAFETY: values only; the processor has the instructions, says the caller.
+            unsafe { $body }
+        }
+    )*};
+}
+
+pub(super) use value_ops;
+
 /// Sixteen lanes of `u32`/`i32` (`I`) or `f32` (`F`).
 ///
 /// # Safety
@@ -147,8 +160,16 @@ pub trait Lanes: Copy {
     /// `WIDE` says that bytes of `w` may pass 127 (8-bit weights).
     unsafe fn dot<const WIDE: bool>(acc: Self::I, w: Self::I, x: Self::I) -> Self::I;
     /// `acc + Σ w[j] * x[j]` over the two bf16 halves of each lane, by the instruction for it. Only called where
-    /// the table says there is one.
-    unsafe fn dot_bf16(acc: Self::F, w: Self::I, x: Self::I) -> Self::F;
+    /// the table says there is one; without, products and sums one after the other.
+    #[inline(always)]
+    unsafe fn dot_bf16(acc: Self::F, w: Self::I, x: Self::I) -> Self::F {
+        // SAFETY: values only; the processor has the instructions, says the caller.
+        unsafe {
+            let high = Self::splat_i(0xffff_0000);
+            let acc = Self::mul_add(Self::cast_f(Self::shl(w, 16)), Self::cast_f(Self::shl(x, 16)), acc);
+            Self::mul_add(Self::cast_f(Self::and(w, high)), Self::cast_f(Self::and(x, high)), acc)
+        }
+    }
 
     /// Signed integers to floats.
     unsafe fn to_f(a: Self::I) -> Self::F;

@@ -9,7 +9,7 @@
 
 use std::arch::aarch64::*;
 
-use super::lanes::{Lanes, Rows, WORDS};
+use super::lanes::{Lanes, Rows, WORDS, value_ops};
 use super::vector::neon::widen_f16;
 
 /// Sixteen integers.
@@ -28,17 +28,6 @@ macro_rules! quarters {
         unsafe fn $name($($arg: $ty),*) -> $out {
             // SAFETY: values only; the processor has the instructions, says the caller.
             unsafe { [$quarter($($arg[0]),*), $quarter($($arg[1]),*), $quarter($($arg[2]),*), $quarter($($arg[3]),*)] }
-        }
-    )*};
-}
-
-/// Methods that are values in, values out.
-macro_rules! value_ops {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
-        #[inline(always)]
-        unsafe fn $name($($arg: $ty),*) -> $out {
-            // SAFETY: values only; the processor has the instructions, says the caller.
-            unsafe { $body }
         }
     )*};
 }
@@ -184,12 +173,6 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         fn f16_to_f(a: I) -> F { a.map(|a| widen_f16(vmovn_u32(a))) }
         fn mul_add(a: F, b: F, c: F) -> F {
             [vfmaq_f32(c[0], a[0], b[0]), vfmaq_f32(c[1], a[1], b[1]), vfmaq_f32(c[2], a[2], b[2]), vfmaq_f32(c[3], a[3], b[3])]
-        }
-        fn dot_bf16(acc: F, w: I, x: I) -> F {
-            // No table of NEON asks for it. Products and sums one after the other.
-            let high = Self::splat_i(0xffff_0000);
-            let acc = Self::mul_add(Self::cast_f(Self::shl(w, 16)), Self::cast_f(Self::shl(x, 16)), acc);
-            Self::mul_add(Self::cast_f(Self::and(w, high)), Self::cast_f(Self::and(x, high)), acc)
         }
     }
     #[inline(always)]
